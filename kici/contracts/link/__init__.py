@@ -1,0 +1,32 @@
+"""Messages between our own processes (house.md sections 1-3, 6).
+
+msgpack on message-preserving socketpairs. Facts are in the past or a state, orders are
+imperative, wishes end in ``.request``. An unknown field is a bug of ours, so it raises.
+"""
+
+import msgspec
+
+
+class Message(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+):
+    """Base of every link message; ``tag`` is ``noun.verb``."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of records inside link messages."""
+
+
+class JobKey(Row, order=True):
+    """What names a job everywhere: two coordinators may use the same run id (P49).
+
+    ``owner`` is the configured coordinator URL, unmodified (peer spec 1.1).
+    """
+
+    owner: str
+    run_id: str
+    job_id: str
