@@ -21,7 +21,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Base of records inside link messages."""
 
 
-class JobKey(Row, order=True):
+class JobKey(Row, frozen=True, kw_only=True, order=True):
     """What names a job everywhere: two coordinators may use the same run id (P49).
 
     ``owner`` is the configured coordinator URL, unmodified (peer spec 1.1).

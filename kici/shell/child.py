@@ -1,0 +1,101 @@
+"""What every gevent child does alike: open its links, greet, answer pings, leave at EOF.
+
+The supervisor forks, closes what is not the child's, calls ``monkey.patch_all()`` and then
+the child's ``run(boot)``. The child's own loop reads one ``inbox``.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+import gevent
+import msgspec
+from gevent.queue import Queue
+
+from kici.config.model import Config
+from kici.contracts.link import Message
+from kici.contracts.link.lifecycle import ChildFailed, ChildReady, Hello, Ping, Pong
+from kici.shell.link import Link, LinkClosed, new_boot_id
+
+#: Exit code of a child that cannot boot: the supervisor gives up on it at once.
+EXIT_CANNOT_BOOT = 3
+#: Exit code of a child whose supervisor is gone.
+EXIT_ORPHANED = 4
+#: Messages read from neighbours and not yet handled; a full inbox stops the readers, and
+#: with them the neighbours: that is the back-pressure between our processes.
+INBOX_LENGTH = 1000
+#: How long a failing child waits for its last words to be written.
+_LAST_WORDS_S = 2.0
+
+
+class ChildBoot(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child gets from the fork.
+
+    ``link_fds`` maps each neighbour's name (``supervisor`` always among them) to this
+    child's end of that link. ``listen_fd`` is the bound and listening port, web only.
+    """
+
+    name: str
+    config: Config
+    link_fds: Mapping[str, int]
+    listen_fd: int | None = None
+
+
+class Received(msgspec.Struct, frozen=True):
+    """One message from a neighbour, with the descriptors that came with it."""
+
+    sender: str
+    boot_id: str
+    body: Message
+    fds: Sequence[int] = ()
+
+
+class ChildShell:
+    """Owns: the links of one child. Told by: its neighbours, through ``inbox``."""
+
+    def __init__(self, boot: ChildBoot) -> None:
+        self.name = boot.name
+        self.config = boot.config
+        self.boot_id = new_boot_id()
+        self.inbox: Queue[Received] = Queue(INBOX_LENGTH)
+        self._links = {
+            neighbour: Link(fd, name=boot.name, neighbour=neighbour, boot_id=self.boot_id)
+            for neighbour, fd in boot.link_fds.items()
+        }
+        for neighbour, link in self._links.items():
+            link.send(Hello(name=boot.name, pid=os.getpid()))
+            gevent.spawn(self._read, neighbour, link)
+
+    def tell(self, to: str, message: Message, fds: Sequence[int] = ()) -> None:
+        """Send ``message``; blocks this greenlet while the neighbour is far behind."""
+        self._links[to].send(message, fds)
+
+    def ready(self) -> None:
+        """Say once that this child serves."""
+        self.tell("supervisor", ChildReady(name=self.name))
+
+    def fail(self, reason: str) -> NoReturn:
+        """Say why this child cannot boot, and exit so that nobody tries again."""
+        self.tell("supervisor", ChildFailed(name=self.name, reason=reason))
+        self._links["supervisor"].flush(_LAST_WORDS_S)
+        os._exit(EXIT_CANNOT_BOOT)
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until what was told is written (before a deliberate exit)."""
+        for link in self._links.values():
+            link.flush(timeout_s)
+
+    def _read(self, neighbour: str, link: Link) -> None:
+        while True:
+            try:
+                envelope, fds = link.receive()
+            except LinkClosed:
+                if neighbour == "supervisor":
+                    os._exit(EXIT_ORPHANED)
+                return
+            if isinstance(envelope.body, Ping):
+                # Answered here, before the inbox: a pong proves that the loop turns, not
+                # that the inbox is empty.
+                link.send(Pong(number=envelope.body.number))
+                continue
+            self.inbox.put(Received(envelope.sender, envelope.boot_id, envelope.body, fds))
