@@ -1,0 +1,77 @@
+"""Files that survive a power cut: written beside, fsynced, renamed, directory fsynced.
+
+Errors are ``OSError`` of the step that failed; a failed write leaves the old file as it was.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+#: Suffix of a file that is not finished; readers ignore it, writers overwrite it.
+TEMPORARY_SUFFIX = ".tmp"
+PRIVATE_FILE = 0o600
+PRIVATE_DIRECTORY = 0o700
+
+
+def write_atomic(path: str | Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
+    """Make ``path`` hold exactly ``data`` with ``mode``, now and after a power cut."""
+    target = Path(path)
+    temporary = target.with_name(target.name + TEMPORARY_SUFFIX)
+    try:
+        _write_synced(temporary, data, mode)
+        os.replace(temporary, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(target.parent)
+
+
+def remove(path: str | Path) -> bool:
+    """Delete ``path`` durably; False when it was not there."""
+    target = Path(path)
+    try:
+        target.unlink()
+    except FileNotFoundError:
+        return False
+    sync_directory(target.parent)
+    return True
+
+
+def make_directory(path: str | Path, mode: int = PRIVATE_DIRECTORY) -> None:
+    """Create ``path`` and its missing parents, each with ``mode`` whatever the umask is.
+
+    A directory that exists is left as it is.
+    """
+    target = Path(path)
+    if target.is_dir():
+        return
+    make_directory(target.parent, mode)
+    with contextlib.suppress(FileExistsError):
+        target.mkdir(mode)
+        target.chmod(mode)
+
+
+def sync_directory(path: str | Path) -> None:
+    """Make renames and deletions in ``path`` durable; some filesystems cannot, and say so."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_synced(path: Path, data: bytes, mode: int) -> None:
+    # A temporary left by a crash may have other permissions: start from nothing, so that
+    # the mode is right from the first byte on.
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        os.fchmod(descriptor, mode)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
