@@ -1,0 +1,55 @@
+# Every target sets up what it needs. PYTHON may name another interpreter (>= 3.11).
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+RUN = PYTHONPATH=. $(BIN)/python
+SEEDS ?= 1000
+RESULTS = build/test-results.json
+
+.PHONY: help demo test test-all bench check chaos chaos-real conformance deb apt-repo clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/.ready: setup.py packaging/requirements-dev.txt
+	$(PYTHON) packaging/make-venv $(VENV)
+	@touch $@
+
+demo: $(BIN)/.ready ## one machine, whole chain: coordinator, worker, agent, one job
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) examples/demo.py
+
+test: $(BIN)/.ready ## every test that needs no engine, systemd or browser
+	@mkdir -p build
+	$(RUN) -m pytest -rs --results $(RESULTS)
+
+test-all: $(BIN)/.ready ## everything, on real engines, systemd and browser (root, Debian)
+	@mkdir -p build
+	packaging/install-real-parts
+	$(RUN) -m pytest -rs --all --results $(RESULTS) $(if $(CI),--no-skips) \
+	  -m "engine or systemd or browser or debian"
+
+check: $(BIN)/.ready ## ruff, format, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(BIN)/.ready ## measure; prints a table, writes bench/results.json
+	$(RUN) -m bench
+
+chaos: $(BIN)/.ready ## pure machines under SEEDS random fault schedules
+	$(RUN) -m tests.chaos.memory --seeds $(SEEDS)
+
+chaos-real: $(BIN)/.ready ## real processes under SEEDS random fault schedules
+	$(RUN) -m tests.chaos.real --seeds $(SEEDS)
+
+conformance: ## docs/conformance.md from the last test run
+	$(PYTHON) docs/conformance.py $(RESULTS)
+
+deb: ## Debian packages into build/deb
+	packaging/build-deb
+
+apt-repo: deb ## a signed apt repository into build/apt
+	packaging/apt-repo
+
+clean: ## what make made
+	rm -rf build dist $(VENV) *.egg-info
