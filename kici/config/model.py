@@ -28,6 +28,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # As configured, unmodified: the key of ownership and of the outbox (peer spec 1.1).
     coordinator_urls: tuple[str, ...]
     join_token: Secret | None = None
+    # Where ``join_token`` was read from, to be wiped after use; None when from the environment.
+    join_token_file: str | None = None
     credential_file: str
     instance_id: str
     data_dir: str
@@ -109,6 +111,8 @@ class NetworkPolicy(msgspec.Struct, frozen=True, kw_only=True):
     allowlist: tuple[str, ...] = ()
     deny_all: bool = False
     host_access: bool | None = None
+    # ``hostAccess`` as written, each checked: ``<IPv4|CIDR|*>[:<port|*>]`` or a bare port.
+    host_access_rules: tuple[str, ...] = ()
 
 
 class LabelSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +122,8 @@ class LabelSet(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     enriched: tuple[str, ...]
     gate: tuple[str, ...] = ()
+    # ``KICI_LABELS`` of an agent of this set (scaler spec 2.2 and 7.1): no OS, arch or host.
+    agent_labels: tuple[str, ...] = ()
     resources: Resources | None = None
     env: dict[str, str] = {}
     backpressure_mode: str | None = None
@@ -148,6 +154,7 @@ class Scaler(msgspec.Struct, frozen=True, kw_only=True):
     extra_hosts: tuple[str, ...] = ()
     network_isolation: bool = True
     enforce_cgroups: bool = False
+    max_concurrent_spawns: int = 8
     # Why this scaler cannot work here (firecracker, event): it is shown, never matched.
     unsupported: str | None = None
 
@@ -168,3 +175,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     settings: Settings
     scalers: ScalerConfig
+    # What is accepted but probably not meant; the supervisor logs each once at start.
+    warnings: tuple[str, ...] = ()
