@@ -9,6 +9,7 @@ import contextlib
 import logging
 import ssl
 from collections import deque
+from collections.abc import Callable
 
 import gevent
 from gevent.lock import BoundedSemaphore
@@ -92,6 +93,8 @@ class ClientConnection:
         self._write_lock = BoundedSemaphore()
         self._read_lock = BoundedSemaphore()
         self._over: Disconnected | None = None
+        #: Called with PING or PONG by the reading greenlet; must not block or raise.
+        self.on_control: Callable[[Opcode], None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -121,7 +124,7 @@ class ClientConnection:
             self._write_out()
 
     def ping(self) -> None:
-        """Send a ping; the pong only proves liveness and is not reported."""
+        """Send a ping; the pong is reported to ``on_control`` only."""
         with self._write_lock:
             self._require_open()
             self._protocol.send_ping(b"")
@@ -187,6 +190,8 @@ class ClientConnection:
     def _take_events(self) -> None:
         for frame in self._protocol.events_received():
             opcode = getattr(frame, "opcode", None)
+            if self.on_control is not None and opcode in (Opcode.PING, Opcode.PONG):
+                self.on_control(opcode)
             if opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 continue
             if frame.fin and not self._fragments:
