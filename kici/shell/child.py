@@ -74,9 +74,15 @@ class ChildShell:
         """Say once that this child serves."""
         self.tell("supervisor", ChildReady(name=self.name))
 
-    def fail(self, reason: str) -> NoReturn:
-        """Say why this child cannot boot, and exit so that nobody tries again."""
-        self.tell("supervisor", ChildFailed(name=self.name, reason=reason))
+    def fail(self, reason: str, *, configuration: bool = False) -> NoReturn:
+        """Say why this child cannot boot, and exit so that nobody tries again.
+
+        ``configuration``: the operator's input is the cause (the worker then exits 78).
+        """
+        self.tell(
+            "supervisor",
+            ChildFailed(name=self.name, reason=reason, configuration=configuration),
+        )
         self._links["supervisor"].flush(_LAST_WORDS_S)
         os._exit(EXIT_CANNOT_BOOT)
 

@@ -17,10 +17,15 @@ class ChildReady(Message, tag="child.ready", frozen=True, kw_only=True):
 
 
 class ChildFailed(Message, tag="child.failed", frozen=True, kw_only=True):
-    """Child -> supervisor before exit 3: it cannot boot; ``reason`` is for people."""
+    """Child -> supervisor before exit 3: it cannot boot; ``reason`` is for people.
+
+    ``configuration`` true: the operator's input is the cause, a new start cannot help
+    (the worker exits 78, which a service manager does not restart).
+    """
 
     name: str
     reason: str
+    configuration: bool = False
 
 
 class ChildState(Message, tag="child.state", frozen=True, kw_only=True):
