@@ -1,0 +1,54 @@
+"""kici/protocol/urls.py: worker surface 2.4."""
+
+import pytest
+
+from kici.protocol.urls import is_exposed, peer_url, shown_url, spelling_key
+
+
+# P1, P2, W29, W30, W31, W32
+@pytest.mark.parametrize(
+    ("configured", "dialled"),
+    [
+        ("ws://h:4000", "ws://h:4000/ws/peer"),
+        ("ws://h:4000/", "ws://h:4000/ws/peer"),
+        ("ws://h:4000/ws/peer", "ws://h:4000/ws/peer"),
+        ("ws://h:4000/ws/peer/", "ws://h:4000/ws/peer"),
+        ("http://h:4000", "ws://h:4000/ws/peer"),
+        ("https://h", "wss://h/ws/peer"),
+        ("HTTPS://h", "wss://h/ws/peer"),
+        ("wss://h/base/", "wss://h/base/ws/peer"),
+        (" ws://[::1]:4000 ", "ws://[::1]:4000/ws/peer"),
+    ],
+)
+def test_peer_url_gives_what_is_dialled(configured, dialled):
+    assert peer_url(configured) == dialled
+
+
+# W33
+@pytest.mark.parametrize(
+    "configured",
+    ["", "h:4000", "coordinator", "ftp://h", "ws://", "ws://h:99999", "ws://h:0", "ws://h?x=1"],
+)
+def test_peer_url_refuses_what_is_no_url(configured):
+    with pytest.raises(ValueError, match="."):
+        peer_url(configured)
+
+
+def test_spelling_key_joins_spellings_and_separates_places():
+    same = ["ws://H:80", "http://h", "ws://h/ws/peer", "ws://h:80/"]
+    assert len({spelling_key(url) for url in same}) == 1
+    other = ["ws://h", "wss://h", "ws://h:81", "ws://h/base", "ws://g"]
+    assert len({spelling_key(url) for url in other}) == 5
+
+
+def test_shown_url_hides_user_and_password():
+    assert shown_url("wss://me:pass@h:1/ws/peer") == "wss://h:1/ws/peer"
+    assert shown_url("ws://h:1/a@b") == "ws://h:1/a@b"
+
+
+@pytest.mark.parametrize(
+    ("configured", "exposed"),
+    [("ws://127.0.0.1:1", False), ("http://localhost", False), ("https://h", False), ("ws://h", 1)],
+)
+def test_is_exposed_only_for_plain_links_that_leave_the_machine(configured, exposed):
+    assert is_exposed(configured) == bool(exposed)
