@@ -1,0 +1,87 @@
+"""The web child: the port, the pages, and the hand-over of agents' sockets to the pool.
+
+Owns: the listening port's connections, the history. Told by: supervisor, peer and pool.
+"""
+
+import os
+import time
+
+import gevent.socket
+
+from kici.contracts.link.lifecycle import Leave
+from kici.contracts.link.views import JobView, SocketPassed
+from kici.shell.child import ChildBoot, ChildShell, Received
+from kici.shell.http import BoundedHandler, BoundedServer
+from kici.shell.upgrade import take_socket, wants_upgrade
+from kici.web.app import Desk, make_app
+from kici.web.history import FILE_NAME, History, entry_of
+
+#: The supervisor imports this module before it forks: the start of the whole worker, which
+#: outlives restarts of this child.
+STARTED_AT = time.time()
+#: Answers under way when the order to leave comes.
+STOP_S = 1.0
+
+
+def run(boot: ChildBoot) -> int:
+    """Serve until the supervisor says leave; returns the exit code."""
+    if boot.listen_fd is None:
+        raise ValueError("web needs a listening descriptor")
+    shell = ChildShell(boot)
+    history = History(f"{boot.config.settings.data_dir}/{FILE_NAME}", shell.boot_id)
+    desk = Desk(boot.config, history, shell.tell, STARTED_AT)
+    server = _serve(boot.listen_fd, desk, shell)
+    shell.ready()
+    while True:
+        received = shell.inbox.get()
+        if isinstance(received.body, Leave):
+            server.stop(timeout=STOP_S)
+            shell.flush(STOP_S)
+            return 0
+        take(desk, shell.boot_id, received)
+
+
+def take(desk: Desk, boot_id: str, received: Received) -> None:
+    """One neighbour's message into the projection and, at a job's end, the history."""
+    now, body = time.time(), received.body
+    fresh = desk.projection.apply(received.sender, received.boot_id, body, now)
+    if fresh and isinstance(body, JobView) and body.state == "finished":
+        desk.history.add(entry_of(body, boot_id, now))
+
+
+def _serve(listen_fd: int, desk: Desk, shell: ChildShell) -> BoundedServer:
+    listener = gevent.socket.socket(fileno=listen_fd)
+    listener.setblocking(False)
+    agent_path = desk.settings.base_path.rstrip("/") + "/ws"
+
+    def upgrade(handler: BoundedHandler) -> bool:
+        environ = handler.environ
+        if environ["PATH_INFO"] != agent_path or not wants_upgrade(environ):
+            return False
+        if environ["REQUEST_METHOD"] != "GET":
+            return False
+        _hand_over(handler, shell)
+        return True
+
+    server = BoundedServer(listener, make_app(desk), upgrade)
+    server.start()
+    return server
+
+
+def _hand_over(handler: BoundedHandler, shell: ChildShell) -> None:
+    """An agent's socket, the request's headers and its early bytes, to the pool."""
+    environ = handler.environ
+    headers = tuple(
+        (name, value.strip())
+        for name, _, value in (line.partition(":") for line in handler.headers.headers)
+    )
+    sock, early = take_socket(handler)
+    passed = SocketPassed(
+        path=environ["PATH_INFO"],
+        headers=headers,
+        remote=f"{environ.get('REMOTE_ADDR', '')}:{environ.get('REMOTE_PORT', '')}",
+        early=early,
+    )
+    # A descriptor of its own: pywsgi closes this one when the handler returns.
+    shell.tell("pool", passed, fds=[os.dup(sock.fileno())])
+    sock.close()
