@@ -91,6 +91,39 @@ WITH_AGENT = frozenset(
 )
 
 
+class HeldState(StrEnum):
+    """A job as the embedded coordinator knows it, from its submission to its end."""
+
+    QUEUED = "queued"  # nobody has it; offered as soon as somebody can
+    OFFERED = "offered"  # job.reroute is on the wire, its ack is awaited
+    ACCEPTED = "accepted"  # a worker has it and has not reported progress
+    RUNNING = "running"
+    CANCELLING = "cancelling"  # peer.job.cancel was sent, the end is awaited
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    TIMED_OUT_STALE = "timed_out_stale"
+    DRIFT_DROPPED = "drift_dropped"
+
+
+HELD_ENDED = frozenset(HeldState(state) for state in WIRE_TERMINAL)
+
+HELD_MOVES: Mapping[HeldState, frozenset[HeldState]] = {
+    HeldState.QUEUED: frozenset({HeldState.OFFERED}) | HELD_ENDED,
+    # Progress may overtake the acknowledgement's handling, and may be the end already.
+    HeldState.OFFERED: frozenset(
+        {HeldState.QUEUED, HeldState.ACCEPTED, HeldState.RUNNING, HeldState.CANCELLING}
+    )
+    | HELD_ENDED,
+    HeldState.ACCEPTED: frozenset({HeldState.QUEUED, HeldState.RUNNING, HeldState.CANCELLING})
+    | HELD_ENDED,
+    HeldState.RUNNING: frozenset({HeldState.CANCELLING}) | HELD_ENDED,
+    HeldState.CANCELLING: HELD_ENDED,
+    **{state: frozenset() for state in HELD_ENDED},
+}
+
+
 class AgentState(StrEnum):
     """One agent as the pool knows it, each state with its own deadline (issue "Agents")."""
 
