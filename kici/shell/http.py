@@ -24,6 +24,8 @@ STALL_S = 15.0
 MAX_HEAD_BYTES = 32 * 1024
 #: No route of ours needs more.
 MAX_BODY_BYTES = 64 * 1024
+#: Read and thrown away behind a refused request.
+_SWALLOW_BYTES = 256 * 1024
 
 #: What a view calls (from ``environ``) when its answer is a stream without end.
 STREAM_KEY = "kici.stream"
@@ -98,6 +100,8 @@ class BoundedHandler(WSGIHandler):
 
     def read_request(self, raw_requestline: str) -> Any:
         complete = super().read_request(raw_requestline)
+        if getattr(self.headers, "defects", None):
+            raise ValueError("malformed header")
         if (self.content_length or 0) > MAX_BODY_BYTES:
             raise BodyTooLarge("body too large")
         if self.headers.get("transfer-encoding"):
@@ -124,10 +128,9 @@ class BoundedHandler(WSGIHandler):
         super().handle_error(t, v, tb)
 
     def _handle_client_error(self, ex: Exception) -> tuple[str, bytes]:
-        if isinstance(ex, HeadTooLarge):
-            return _HEAD_TOO_LARGE
-        if isinstance(ex, BodyTooLarge):
-            return _BODY_TOO_LARGE
+        if isinstance(ex, HeadTooLarge | BodyTooLarge):
+            self._swallow()
+            return _HEAD_TOO_LARGE if isinstance(ex, HeadTooLarge) else _BODY_TOO_LARGE
         if isinstance(ex, LengthMissing):
             return _LENGTH_REQUIRED
         if isinstance(ex, OSError):
@@ -137,6 +140,19 @@ class BoundedHandler(WSGIHandler):
 
     def log_error(self, msg: str, *args: Any) -> None:
         """A malformed request is the client's mistake: no line each, or they flood the log."""
+
+    def _swallow(self) -> None:
+        """Read a little of what is still coming: closing on unread bytes resets the
+        connection, and the client would never see why."""
+        self.socket.settimeout(0.2)
+        left = _SWALLOW_BYTES
+        try:
+            while left > 0 and (chunk := self.socket.recv(min(left, 65536))):
+                left -= len(chunk)
+        except OSError:
+            return
+        finally:
+            self.socket.settimeout(STALL_S)
 
     def _restart_timer(self, seconds: float) -> None:
         if self._timer is not None:
