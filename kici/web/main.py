@@ -3,16 +3,16 @@
 Owns: the listening port's connections, the history. Told by: supervisor, peer and pool.
 """
 
-import os
 import time
 
 import gevent.socket
 
 from kici.contracts.link.lifecycle import Leave
-from kici.contracts.link.views import JobView, SocketPassed
+from kici.contracts.link.views import JobView
 from kici.shell.child import ChildBoot, ChildShell, Received
+from kici.shell.handover import hand_over
 from kici.shell.http import BoundedHandler, BoundedServer
-from kici.shell.upgrade import take_socket, wants_upgrade
+from kici.shell.upgrade import Upgrade, take_socket, wants_upgrade
 from kici.web.app import Desk, make_app
 from kici.web.history import FILE_NAME, History, entry_of
 
@@ -71,17 +71,14 @@ def _serve(listen_fd: int, desk: Desk, shell: ChildShell) -> BoundedServer:
 def _hand_over(handler: BoundedHandler, shell: ChildShell) -> None:
     """An agent's socket, the request's headers and its early bytes, to the pool."""
     environ = handler.environ
-    headers = tuple(
-        (name, value.strip())
-        for name, _, value in (line.partition(":") for line in handler.headers.headers)
-    )
+    lines = (line.partition(":") for line in handler.headers.headers)
     sock, early = take_socket(handler)
-    passed = SocketPassed(
+    upgrade = Upgrade(
         path=environ["PATH_INFO"],
-        headers=headers,
+        method=environ["REQUEST_METHOD"],
+        headers=tuple((name, value.strip()) for name, _, value in lines),
         remote=f"{environ.get('REMOTE_ADDR', '')}:{environ.get('REMOTE_PORT', '')}",
         early=early,
+        socket=sock,
     )
-    # A descriptor of its own: pywsgi closes this one when the handler returns.
-    shell.tell("pool", passed, fds=[os.dup(sock.fileno())])
-    sock.close()
+    hand_over(upgrade, lambda message, fds: shell.tell("pool", message, fds))
