@@ -87,9 +87,8 @@ def nearest(name: str, settings: Iterable[str]) -> str | None:
     ours = frozenset(settings)
     known = ours | _TOLERATED_NAMES | ADVICE.keys()
     # On a tie a setting of ours is likelier to be meant than a name without effect.
-    distance, _, best = min(
-        (edits(name, other, limit), other not in ours, other) for other in known
-    )
+    best = min((edits(name, other, limit), other not in ours, other) for other in known)
+    return best[2] if best[0] <= limit else None
 
 
 def edits(left: str, right: str, limit: int) -> int:

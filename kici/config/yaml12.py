@@ -66,9 +66,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise YamlError(
-                f"nested deeper than {MAX_DEPTH}", self.peek_event().start_mark.line + 1
-            )
+            raise YamlError(f"nested deeper than {MAX_DEPTH}", self.line + 1)
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
