@@ -15,6 +15,7 @@ from gevent.queue import Queue
 from kici.config.model import Config
 from kici.contracts.link import Message
 from kici.contracts.link.lifecycle import ChildFailed, ChildReady, Hello, Ping, Pong
+from kici.shell import host
 from kici.shell.link import Link, LinkClosed, new_boot_id
 
 #: Exit code of a child that cannot boot: the supervisor gives up on it at once.
@@ -26,6 +27,8 @@ EXIT_ORPHANED = 4
 INBOX_LENGTH = 1000
 #: How long a failing child waits for its last words to be written.
 _LAST_WORDS_S = 2.0
+#: How often the parent is looked for where links give no EOF (macOS).
+_PARENT_WATCH_S = 1.0
 
 
 class ChildBoot(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +68,8 @@ class ChildShell:
         for neighbour, link in self._links.items():
             link.send(Hello(name=boot.name, pid=os.getpid()))
             gevent.spawn(self._read, neighbour, link)
+        if not host.links_report_eof():
+            gevent.spawn(self._watch_parent, os.getppid())
 
     def tell(self, to: str, message: Message, fds: Sequence[int] = ()) -> None:
         """Send ``message``; blocks this greenlet while the neighbour is far behind."""
@@ -90,6 +95,12 @@ class ChildShell:
         """Wait until what was told is written (before a deliberate exit)."""
         for link in self._links.values():
             link.flush(timeout_s)
+
+    def _watch_parent(self, parent: int) -> None:
+        """Leave when the supervisor is gone, where a datagram link does not say so."""
+        while os.getppid() == parent:
+            gevent.sleep(_PARENT_WATCH_S)
+        os._exit(EXIT_ORPHANED)
 
     def _read(self, neighbour: str, link: Link) -> None:
         while True:

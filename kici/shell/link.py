@@ -19,10 +19,13 @@ from gevent.queue import Queue
 from kici.contracts.link import Message
 from kici.contracts.link.envelope import Envelope, pack, unpack
 from kici.errors import KiciError, LocalError
+from kici.shell import host
 
 #: A part must fit the kernel's socket buffer (212,992 bytes by default on Linux, far less
 #: for datagrams on macOS, where 8 KiB parts are used).
-PART_BYTES = 64 * 1024 if hasattr(socket, "SOCK_SEQPACKET") else 8 * 1024
+PART_BYTES = 64 * 1024 if host.links_report_eof() else 8 * 1024
+#: Buffers of datagram links: macOS gives 2 KiB, too small for one part.
+_DATAGRAM_BUFFER_BYTES = 256 * 1024
 #: The largest message: a job.reroute of 25 MiB with room for its envelope.
 MAX_MESSAGE_BYTES = 32 * 2**20
 #: Messages waiting for a slow neighbour before ``send`` blocks the caller.
@@ -38,8 +41,12 @@ class LinkClosed(KiciError):
 
 def socketpair() -> tuple[socket.socket, socket.socket]:
     """Two connected ends, kept by the supervisor and inherited by the children."""
-    kind = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
-    return socket.socketpair(socket.AF_UNIX, kind)
+    ends = socket.socketpair(socket.AF_UNIX, host.link_kind())
+    if not host.links_report_eof():
+        for end in ends:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _DATAGRAM_BUFFER_BYTES)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _DATAGRAM_BUFFER_BYTES)
+    return ends
 
 
 def new_boot_id() -> str:

@@ -1,0 +1,60 @@
+"""SIGHUP: read the configuration again, all or nothing (W136).
+
+Scalers change at run time. Environment variables of a running process cannot change from
+outside, but files they name can; a setting that came out different is reported as needing a
+restart and is not applied.
+"""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from kici.config.model import Config
+from kici.contracts.link.lifecycle import ConfigChanged, ReloadResult
+from kici.errors import ConfigError
+
+Load = Callable[[], Config]
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """``config`` is what holds from now on (the old one after a failure); ``changed`` is what
+    pool and web are told, None when nothing may change; ``restart`` names settings that
+    differ and need a restart of the worker."""
+
+    config: Config
+    result: ReloadResult
+    changed: ConfigChanged | None = None
+    restart: tuple[str, ...] = ()
+
+
+def reload(old: Config, load: Load, rev: int) -> Reloaded:
+    """Never raises for what an operator can do wrong."""
+    try:
+        new = load()
+    except ConfigError as error:
+        return _refused(old, rev, tuple(str(problem) for problem in error.problems))
+    except OSError as error:
+        return _refused(old, rev, (str(error),))
+    restart = tuple(
+        name
+        for name in old.settings.__struct_fields__
+        if getattr(old.settings, name) != getattr(new.settings, name)
+    )
+    return Reloaded(
+        config=msgspec.structs.replace(old, scalers=new.scalers),
+        result=ReloadResult(rev=rev, ok=True, at=time.time(), problems=_remarks(restart)),
+        changed=ConfigChanged(
+            rev=rev, scalers=msgspec.json.encode(new.scalers), warnings=new.scalers.warnings
+        ),
+        restart=restart,
+    )
+
+
+def _refused(old: Config, rev: int, problems: tuple[str, ...]) -> Reloaded:
+    result = ReloadResult(rev=rev, ok=False, at=time.time(), problems=problems)
+    return Reloaded(config=old, result=result)
+
+
+def _remarks(restart: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{name}: changed, takes effect after a restart" for name in restart)
