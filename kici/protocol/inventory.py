@@ -9,6 +9,7 @@ import msgspec
 
 from kici.contracts.wire import Number, Part
 from kici.contracts.wire.peer import HeartbeatReceived
+from kici.protocol.labels import canonical_set
 
 #: Entries beyond this are not read: a heartbeat of 25 MiB must not fill the registry.
 MAX_ENTRIES = 2000
@@ -80,11 +81,6 @@ def read_inventory(heartbeat: HeartbeatReceived) -> Inventory:
     )
 
 
-def canonical(labels: Iterable[str]) -> frozenset[str]:
-    """Labels as they are compared: trimmed, lower case, without empty ones."""
-    return frozenset(folded for label in labels if (folded := label.strip().lower()))
-
-
 def _each(decoder: msgspec.json.Decoder, entries: Iterable[msgspec.Raw]) -> tuple[list, int]:  # type: ignore[type-arg]
     good, bad = [], 0
     for number, raw in enumerate(entries):
@@ -100,7 +96,10 @@ def _each(decoder: msgspec.json.Decoder, entries: Iterable[msgspec.Raw]) -> tupl
 def _agent(heard: _AgentHeard) -> Agent:
     free = max(0, int(heard.max_concurrency - heard.active_jobs))
     return Agent(
-        heard.agent_id, canonical(heard.labels), canonical(heard.mandatory_labels or ()), free
+        heard.agent_id,
+        canonical_set(heard.labels),
+        canonical_set(heard.mandatory_labels or ()),
+        free,
     )
 
 
@@ -117,6 +116,6 @@ def _label_sets(heard: _BackendHeard) -> tuple[LabelSet, ...]:
     if len(gates) != len(heard.label_sets):
         return ()
     return tuple(
-        LabelSet(canonical(labels), canonical(gate))
+        LabelSet(canonical_set(labels), canonical_set(gate))
         for labels, gate in zip(heard.label_sets, gates, strict=True)
     )

@@ -1,0 +1,182 @@
+"""The tables of jobs, attempts and steps: the truth that survives a restart (C52)."""
+
+from collections.abc import Sequence
+from sqlite3 import Row
+from typing import Any
+
+import msgspec
+
+from kici.contracts.states import HELD_ENDED, HeldState
+from kici.contracts.wire.peer import JobProgress
+from kici.coordinator.store import Store
+
+#: Ended jobs beyond this number go, with their logs, oldest first.
+KEEP_ENDED = 2000
+#: Details of a step or job that are kept: an agent's ``data`` may be megabytes.
+MAX_DATA_BYTES = 256 * 1024
+_ENDED = "(" + ",".join(f"'{state}'" for state in sorted(HELD_ENDED)) + ")"
+_PUBLIC = (
+    "number, job_id, run_id, name, workflow, labels, state, holder, created_at, accepted_at,"
+    " started_at, finished_at, timeout_ms, reason, data, log_bytes, log_lines_dropped"
+)
+
+
+class JobRows:
+    """Owns: the tables ``jobs``, ``attempts`` and ``steps``. Told by: the dispatcher."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(
+        self, job_id: str, run_id: str, name: str, workflow: str, labels: Sequence[str],
+        timeout_ms: int | None, sealed: bytes,
+    ) -> None:  # fmt: skip
+        """A new job, queued; durable when this returns."""
+        self._store.write(
+            "INSERT INTO jobs (job_id, run_id, name, workflow, labels, state, created_at,"
+            " timeout_ms, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            job_id, run_id, name, workflow, ",".join(labels), str(HeldState.QUEUED),
+            self._store.wall(), timeout_ms, sealed,
+        )  # fmt: skip
+        self._store.commit()
+
+    def move(self, job_id: str, state: HeldState, holder: str | None) -> None:
+        """The job is in ``state`` with ``holder``; the caller commits."""
+        self._store.write(
+            "UPDATE jobs SET state = ?, holder = ? WHERE job_id = ?", str(state), holder, job_id
+        )
+
+    def accepted(self, job_id: str, holder: str) -> None:
+        self._store.write(
+            "UPDATE jobs SET state = ?, holder = ?, accepted_at = ? WHERE job_id = ?",
+            str(HeldState.ACCEPTED), holder, self._store.wall(), job_id,
+        )  # fmt: skip
+        self._store.commit()
+
+    def running(self, job_id: str, at: int) -> None:
+        """Progress arrived; the start time is set once (C61)."""
+        self._store.write(
+            "UPDATE jobs SET state = ?, started_at = COALESCE(started_at, ?), progress_at = ?"
+            " WHERE job_id = ?",
+            str(HeldState.RUNNING), at, self._store.wall(), job_id,
+        )  # fmt: skip
+
+    def ended(self, job_id: str, state: HeldState, reason: str | None, data: Any) -> bool:
+        """The job's end, durable when this returns; its payload goes. False when it had
+        ended before: then nothing changes (C45, C50)."""
+        changed = self._store.write(
+            "UPDATE jobs SET state = ?, reason = ?, data = ?, finished_at = ?, sealed = NULL"
+            f" WHERE job_id = ? AND state NOT IN {_ENDED}",
+            str(state), reason, _packed(data), self._store.wall(), job_id,
+        )  # fmt: skip
+        self._store.write(
+            "UPDATE steps SET state = 'cancelled', finished_at = ? WHERE job_id = ?"
+            " AND state = 'running'",
+            self._store.wall(), job_id,
+        )  # fmt: skip
+        self._store.commit()
+        return bool(changed)
+
+    def attempt(self, job_id: str, instance_id: str, outcome: str, reason: str | None) -> None:
+        self._store.write(
+            "INSERT INTO attempts VALUES (?, ?, ?, ?, ?)",
+            job_id, instance_id, self._store.wall(), outcome, reason,
+        )  # fmt: skip
+
+    def step(self, job_id: str, report: JobProgress) -> None:
+        """The latest report about one step."""
+        at = int(report.timestamp)
+        running = report.state in ("running", "pending")
+        self._store.write(
+            "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (job_id, step_index) DO UPDATE SET name = excluded.name,"
+            " state = excluded.state, finished_at = excluded.finished_at, data = excluded.data",
+            job_id, int(report.step_index), report.step_name, report.state, at,
+            None if running else at, _packed(report.data),
+        )  # fmt: skip
+
+    # --- reading ---------------------------------------------------------------------
+
+    def active(self) -> Sequence[Row]:
+        """Every job that has not ended, oldest first, with its sealed payload."""
+        return self._store.read(f"SELECT * FROM jobs WHERE state NOT IN {_ENDED} ORDER BY number")
+
+    def burned(self, job_id: str) -> set[str]:
+        """Peers that must not get the job again: they may have it (C38)."""
+        rows = self._store.read(
+            "SELECT DISTINCT instance_id FROM attempts WHERE job_id = ?"
+            " AND outcome IN ('timeout', 'moved')",
+            job_id,
+        )
+        return {row[0] for row in rows}
+
+    def holder_of(self, job_id: str) -> tuple[str, str | None] | None:
+        """State and holder of a job, ended or not."""
+        row = self._store.one("SELECT state, holder FROM jobs WHERE job_id = ?", job_id)
+        return None if row is None else (row[0], row[1])
+
+    def listed(self, limit: int, state: str | None = None) -> list[dict[str, Any]]:
+        """The newest jobs first, as the API shows them."""
+        rows = self._store.read(
+            f"SELECT {_PUBLIC} FROM jobs WHERE (? IS NULL OR state = ?)"
+            " ORDER BY number DESC LIMIT ?",
+            state, state, limit,
+        )  # fmt: skip
+        return [_shown(row) for row in rows]
+
+    def shown(self, wanted: str) -> dict[str, Any] | None:
+        """One job by its id, or by an unambiguous beginning of it of 4 characters or more."""
+        rows = self._store.read(
+            f"SELECT {_PUBLIC} FROM jobs WHERE job_id = ? OR (length(?) >= 4"
+            " AND substr(job_id, 1, length(?)) = ?) ORDER BY job_id = ? DESC LIMIT 2",
+            wanted, wanted, wanted, wanted, wanted,
+        )  # fmt: skip
+        if not rows or (len(rows) > 1 and rows[0]["job_id"] != wanted):
+            return None
+        job = _shown(rows[0])
+        job["steps"] = [
+            {"index": r[0], "name": r[1], "state": r[2], "startedAt": r[3], "finishedAt": r[4],
+             "data": msgspec.json.decode(r[5]) if r[5] else None}
+            for r in self._store.read(
+                "SELECT step_index, name, state, started_at, finished_at, data FROM steps"
+                " WHERE job_id = ? ORDER BY step_index", job["jobId"],
+            )
+        ]  # fmt: skip
+        job["attempts"] = [
+            {"instanceId": r[0], "at": r[1], "outcome": r[2], "reason": r[3]}
+            for r in self._store.read(
+                "SELECT instance_id, at, outcome, reason FROM attempts WHERE job_id = ?"
+                " ORDER BY rowid DESC LIMIT 100", job["jobId"],
+            )
+        ]  # fmt: skip
+        return job
+
+    def prune(self) -> int:
+        """Drop the oldest ended jobs beyond the bound."""
+        return self._store.write(
+            f"DELETE FROM jobs WHERE state IN {_ENDED} AND number <="
+            " (SELECT MAX(number) FROM jobs) - ?",
+            KEEP_ENDED,
+        )
+
+
+def _packed(data: Any) -> str | None:
+    if data is None:
+        return None
+    text = msgspec.json.encode(data)
+    if len(text) > MAX_DATA_BYTES:
+        return '{"error":"details of more than 256 KiB are not kept"}'
+    return text.decode()
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    words = {key: row[key] for key in row.keys()}  # noqa: SIM118 - Row has no items()
+    data = words.pop("data")
+    words["labels"] = [label for label in words["labels"].split(",") if label]
+    words["data"] = msgspec.json.decode(data) if data else None
+    return {_camel(key): value for key, value in words.items()}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.title() for part in rest)

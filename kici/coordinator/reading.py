@@ -1,0 +1,109 @@
+"""Reads a mapping that a user wrote, collecting every problem with its place."""
+
+import re
+from typing import Any
+
+from kici.errors import Problem
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+
+
+class Reader:
+    """One mapping at ``where`` (dotted path); problems go to the shared list."""
+
+    def __init__(self, mapping: dict[Any, Any], where: str, problems: list[Problem]) -> None:
+        self._mapping = mapping
+        self._where = where
+        self.problems = problems
+
+    @classmethod
+    def of(cls, value: Any, where: str, problems: list[Problem]) -> "Reader":
+        if not isinstance(value, dict):
+            problems.append(Problem(where, "expected a mapping"))
+            value = {}
+        return cls(value, where, problems)
+
+    def wrong(self, key: str, what: str) -> None:
+        where = f"{self._where}.{key}" if self._where else key
+        self.problems.append(Problem(where, what))
+
+    def only(self, known: frozenset[str]) -> None:
+        for key in self._mapping:
+            if key not in known:
+                self.wrong(str(key), f"unknown key; known are {', '.join(sorted(known))}")
+
+    def text(self, key: str, *, required: bool = False) -> str:
+        value = self._mapping.get(key)
+        if value is None or value == "":
+            if required:
+                self.wrong(key, "is missing")
+            return ""
+        if not isinstance(value, str):
+            self.wrong(key, "expected text; put numbers in quotes")
+            return ""
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts; a single one may stand alone."""
+        value = self._mapping.get(key)
+        entries = [value] if isinstance(value, str) else self.items(key)
+        good = tuple(entry for entry in entries if isinstance(entry, str) and entry.strip())
+        if len(good) != len(entries):
+            self.wrong(key, "expected texts that are not blank")
+        return good
+
+    def items(self, key: str) -> list[Any]:
+        value = self._mapping.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self.wrong(key, "expected a list")
+            return []
+        return value
+
+    def section(self, key: str) -> "Reader":
+        value = self._mapping.get(key)
+        where = f"{self._where}.{key}" if self._where else key
+        return Reader.of({} if value is None else value, where, self.problems)
+
+    def mapping_of_texts(self, key: str) -> dict[str, str]:
+        value = self._mapping.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.wrong(key, "expected a mapping")
+            return {}
+        good = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, str)}
+        if len(good) != len(value):
+            self.wrong(key, "expected texts as names and values; put numbers in quotes")
+        return good
+
+    def flag(self, key: str) -> bool:
+        value = self._mapping.get(key, False)
+        if not isinstance(value, bool):
+            self.wrong(key, "expected true or false")
+            return False
+        return value
+
+    def number(self, key: str) -> int | None:
+        value = self._mapping.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+            self.wrong(key, "expected a number above 0")
+            return None
+        return value
+
+    def duration_ms(self, key: str) -> int | None:
+        """Seconds as a number, or text such as ``90s``, ``30m``, ``2h``."""
+        value = self._mapping.get(key)
+        if value is None:
+            return None
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            return int(value * 1000)
+        match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None or float(match[1]) <= 0:
+            self.wrong(key, "expected a duration such as 90s, 30m or 2h")
+            return None
+        return int(float(match[1]) * _UNITS_MS[match[2]])
