@@ -13,7 +13,8 @@ from kici.shell.child import ChildBoot, ChildShell, Received
 from kici.shell.handover import hand_over
 from kici.shell.http import BoundedHandler, BoundedServer
 from kici.shell.upgrade import Upgrade, take_socket, wants_upgrade
-from kici.web.app import Desk, make_app
+from kici.web.app import make_app
+from kici.web.desk import Desk
 from kici.web.history import FILE_NAME, History, entry_of
 
 #: The supervisor imports this module before it forks: the start of the whole worker, which

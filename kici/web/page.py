@@ -6,7 +6,7 @@ from typing import Any
 from kici.contracts.link.lifecycle import DrainState
 from kici.contracts.link.views import AgentView, JobView, PoolCapacity
 from kici.web import summary
-from kici.web.app import Desk
+from kici.web.desk import Desk, iso
 from kici.web.projection import newest_first
 
 #: Rows of the history table.
@@ -32,6 +32,4 @@ def page_facts(desk: Desk) -> dict[str, Any]:
 
 
 def iso_or_dash(seconds: float | None) -> str:
-    from kici.web.app import iso
-
     return iso(seconds) or "-"

@@ -7,7 +7,7 @@ from kici.contracts.link.jobs import OutboxState
 from kici.contracts.link.lifecycle import ChildState, DrainState, ReloadResult
 from kici.contracts.link.views import JobView, PeerState, PoolCapacity, SpoolState
 from kici.contracts.states import ConnectionState
-from kici.web.app import Desk, iso
+from kici.web.desk import Desk, iso
 from kici.web.history import Entry
 
 #: ``recentJobs`` of ``/status`` (worker surface 3.5).

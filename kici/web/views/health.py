@@ -4,8 +4,8 @@ import time
 
 from flask import Blueprint, Response
 
-from kici.web.app import desk, iso, reply
 from kici.web.build import BUILD
+from kici.web.desk import desk, iso, reply
 
 blueprint = Blueprint("health", __name__)
 

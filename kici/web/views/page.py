@@ -2,7 +2,7 @@
 
 from flask import Blueprint, render_template
 
-from kici.web.app import desk
+from kici.web.desk import desk
 from kici.web.page import page_facts
 
 blueprint = Blueprint("page", __name__)

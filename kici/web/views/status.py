@@ -7,8 +7,8 @@ from flask import Blueprint, Response
 from kici.contracts.link.lifecycle import ChildState, DrainState, ReloadResult
 from kici.contracts.link.views import PoolCapacity
 from kici.web import summary
-from kici.web.app import desk, reply
 from kici.web.build import BUILD
+from kici.web.desk import desk, reply
 
 blueprint = Blueprint("status", __name__)
 

@@ -1,0 +1,56 @@
+"""What views share: the state of the process, and how answers are written."""
+
+import time
+from typing import Any, Protocol
+
+import msgspec
+from flask import Response, current_app
+from werkzeug.exceptions import HTTPException
+
+from kici.config.model import Config
+from kici.contracts.link import Message
+from kici.web.history import History
+from kici.web.projection import Projection
+
+
+class Tell(Protocol):
+    def __call__(self, to: str, message: Message) -> None: ...
+
+
+class Desk:
+    """What views read and the one thing they can do. Owns: nothing; told by: ``main``.
+
+    ``started_at`` is the start of the whole worker (wall clock, seconds), not of this child.
+    """
+
+    def __init__(self, config: Config, history: History, tell: Tell, started_at: float) -> None:
+        self.settings = config.settings
+        self.scalers = config.scalers
+        self.projection = Projection()
+        self.history = history
+        self.tell = tell
+        self.started_at = started_at
+
+
+def desk() -> Desk:
+    """The state of the application that handles the current request."""
+    found: Desk = current_app.extensions["kici"]
+    return found
+
+
+def reply(body: Any, status: int = 200) -> Response:
+    """``body`` as compact JSON, keys in the order given."""
+    return Response(msgspec.json.encode(body), status, content_type="application/json")
+
+
+def not_found(_error: HTTPException | None = None) -> Response:
+    """Wrong path, method or trailing slash: one answer (worker surface 3.1)."""
+    return Response("404 Not Found", 404, content_type="text/plain; charset=UTF-8")
+
+
+def iso(seconds: float | None) -> str | None:
+    """Wall-clock seconds as ISO 8601 UTC with milliseconds."""
+    if seconds is None:
+        return None
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{milliseconds:03d}Z"
