@@ -24,21 +24,21 @@ def _split(configured: str) -> SplitResult:
         raise ValueError("names no host")
     if port == 0:
         raise ValueError("port must be 1 to 65535")
-    if parts.query or parts.fragment:
-        raise ValueError("must have neither query nor fragment")
     return parts
 
 
 def peer_url(configured: str) -> str:
     """What to dial for ``configured``; ``ValueError`` whose text says what is wrong.
 
-    ``https`` means TLS; one trailing slash is harmless; ``/ws/peer`` is added once.
+    ``https`` means TLS; a trailing slash is harmless; ``/ws/peer`` is added once; a query is
+    kept and a fragment dropped.
     """
     parts = _split(configured)
-    path = parts.path.removesuffix("/")
+    path = parts.path.rstrip("/")
     if not path.endswith(PEER_PATH):
         path += PEER_PATH
-    return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{path}"
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{path}{query}"
 
 
 def spelling_key(configured: str) -> str:
