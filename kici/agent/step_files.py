@@ -1,0 +1,80 @@
+"""What a step says through files: ``$KICI_OUTPUT``, ``$KICI_ENV``, ``$KICI_PATH``.
+
+``NAME=value`` lines; a value of several lines as ``NAME<<END`` … ``END``. ``$KICI_PATH``:
+one directory a line. Read after each step, whatever its end (agent spec 6.8).
+"""
+
+import os
+from pathlib import Path
+
+#: A bigger file is a mistake, and would end up in a message.
+MAX_BYTES = 1024 * 1024
+
+
+class StepFiles:
+    """Owns: the three files of one step in ``directory``, outside the checkout."""
+
+    def __init__(self, directory: str, index: int) -> None:
+        self._paths = {
+            name: Path(directory) / f"step-{index}-{name.lower()}"
+            for name in ("KICI_OUTPUT", "KICI_ENV", "KICI_PATH")
+        }
+        for path in self._paths.values():
+            path.write_bytes(b"")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {name: str(path) for name, path in self._paths.items()}
+
+    def outputs(self) -> dict[str, str]:
+        """Raises ``ValueError`` with the file's name for a bad or too big file."""
+        return parse_pairs(self._text("KICI_OUTPUT"), "KICI_OUTPUT")
+
+    def variables(self) -> dict[str, str]:
+        return parse_pairs(self._text("KICI_ENV"), "KICI_ENV")
+
+    def paths(self) -> list[str]:
+        return [line for line in self._text("KICI_PATH").splitlines() if line.strip()]
+
+    def _text(self, name: str) -> str:
+        try:
+            # A step may have put anything here, also a link or a FIFO.
+            fd = os.open(self._paths[name], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return ""
+        with os.fdopen(fd, "rb") as file:
+            data = file.read(MAX_BYTES + 1) or b""
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"{name}: more than {MAX_BYTES} bytes")
+        return data.decode("utf-8", "replace")
+
+
+def parse_pairs(text: str, where: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    lines = iter(text.splitlines())
+    for line in lines:
+        name, heredoc, end = line.partition("<<")
+        if heredoc and "=" not in name:
+            pairs[_name(name, where)] = _heredoc(lines, end, where)
+            continue
+        name, equals, value = line.partition("=")
+        if equals:
+            pairs[_name(name, where)] = value
+        elif line.strip():
+            raise ValueError(f"{where}: not NAME=value: {line[:40]!r}")
+    return pairs
+
+
+def _heredoc(lines, end: str, where: str) -> str:
+    block: list[str] = []
+    for line in lines:
+        if line == end:
+            return "\n".join(block)
+        block.append(line)
+    raise ValueError(f"{where}: {end!r} is missing")
+
+
+def _name(name: str, where: str) -> str:
+    if not name.strip() or "\0" in name:
+        raise ValueError(f"{where}: a name is missing")
+    return name.strip()

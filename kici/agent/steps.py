@@ -1,0 +1,169 @@
+"""Runs commands of a job: environment, time-out, cancel, whole trees (agent spec 6.8, A95)."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+from gevent.event import Event
+
+from kici.agent.logs import BATCH_S, StepLog
+from kici.shell import processes
+from kici.shell.step_process import StepProcess
+
+#: TERM to KILL when a step ran out of time or its job was cancelled.
+GRACE_S = 5.0
+#: After the command's end: how long its outputs may still bring something.
+_DRAIN_S = 0.3
+_POLL_S = 0.05
+
+#: What a job sees of the agent's own environment (6.8); nothing named KICI_*.
+INHERITED = (
+    "PATH", "HOME", "USER", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR", "TZ",
+)  # fmt: skip
+
+
+class Interrupt:
+    """Owns: whether the job was told to end, and how hard. Told by: worker, signals, timers."""
+
+    def __init__(self) -> None:
+        self._fired = Event()
+        self.reason = ""
+        self.force = False
+        self.grace_s = GRACE_S
+        self.state = "cancelled"
+
+    def fire(self, reason: str, *, force: bool, state: str, grace_s: float = GRACE_S) -> None:
+        """The first reason and state count; ``force`` may be added later."""
+        if not self.fired:
+            self.reason, self.state, self.grace_s = reason, state, grace_s
+        self.force = self.force or force
+        self._fired.set()
+
+    @property
+    def fired(self) -> bool:
+        return self._fired.is_set()
+
+    def wait(self, timeout_s: float) -> bool:
+        return bool(self._fired.wait(timeout_s))
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a command ended. ``exit_code`` None: by ``signal``, or it never ran."""
+
+    exit_code: int | None = None
+    signal: str | None = None
+    error: str | None = None
+    timed_out: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.exit_code == 0 and self.error is None
+
+
+class Commands:
+    """Owns: the processes of one job. ``pause`` blocks while the link is congested."""
+
+    def __init__(self, interrupt: Interrupt, pause: Callable[[], None]) -> None:
+        self.interrupt = interrupt
+        self._pause = pause
+        self._open: list[tuple[StepProcess, StepLog]] = []
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str,
+        env: Mapping[str, str],
+        log: StepLog,
+        timeout_s: float,
+    ) -> Outcome:
+        """Run to the end; on time-out or interrupt the whole tree is ended first."""
+
+        def on_data(stream: str, data: bytes) -> None:
+            log.feed(stream, data, time.monotonic())
+            self._pause()
+
+        try:
+            process = StepProcess(argv, cwd=cwd, env=env, on_data=on_data)
+        except OSError as error:
+            return Outcome(error=f"cannot start {argv[0]}: {error.strerror}")
+        self._open.append((process, log))
+        deadline = time.monotonic() + timeout_s
+        timed_out = False
+        while (code := process.wait(_POLL_S)) is None:
+            self.flush_due()
+            timed_out = time.monotonic() >= deadline
+            if timed_out or self.interrupt.fired:
+                self._end_tree(process)
+                code = process.wait(1.0)
+                break
+        if process.drained(_DRAIN_S):
+            self._open.remove((process, log))
+            log.end(time.monotonic())
+        else:
+            log.flush()
+        return self._outcome(code, timed_out, timeout_s)
+
+    def flush_due(self) -> None:
+        now = time.monotonic()
+        for _, log in self._open:
+            log.flush_due(now)
+
+    def end_everything(self) -> list[int]:
+        """After the job: nothing it started may live on. Returns pids that would not die."""
+        me = os.getpid()
+        survivors = processes.end_all(lambda: processes.tree([me]), grace_s=0.5)
+        for process, log in self._open:
+            if not process.drained(1.0):
+                process.abandon()
+            log.end(time.monotonic())
+        self._open.clear()
+        return [one.pid for one in survivors]
+
+    def _end_tree(self, process: StepProcess) -> None:
+        started = time.monotonic()
+        grace_s = self.interrupt.grace_s if self.interrupt.fired else GRACE_S
+
+        def members() -> list[processes.Process]:
+            found = processes.tree([process.pid], sessions=[process.pid])
+            leader = processes.look(process.pid)
+            if leader is not None and not leader.zombie:
+                found.append(leader)
+            if self.interrupt.force and time.monotonic() - started < grace_s:
+                for one in found:
+                    processes.send(one, signal.SIGKILL)
+            self.flush_due()
+            return found
+
+        processes.end_all(members, grace_s=0.0 if self.interrupt.force else grace_s)
+
+    def _outcome(self, code: int | None, timed_out: bool, timeout_s: float) -> Outcome:
+        name = _signal_name(-code) if code is not None and code < 0 else None
+        exit_code = code if code is not None and code >= 0 else None
+        if self.interrupt.fired:
+            return Outcome(exit_code, name, f"aborted: {self.interrupt.reason}")
+        if timed_out:
+            text = f"timed out after {timeout_s * 1000:.0f} ms"
+            return Outcome(exit_code, name, text, timed_out=True)
+        if name is not None:
+            return Outcome(None, name, f"killed by {name}")
+        if exit_code != 0:
+            return Outcome(exit_code, None, f"exit code: {exit_code}")
+        return Outcome(exit_code)
+
+
+def inherited_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: environ[name] for name in INHERITED if name in environ}
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+#: The batch time is kept by polling; it must not be shorter than the poll.
+assert BATCH_S >= _POLL_S
