@@ -1,0 +1,129 @@
+"""One outbox record as a file (peer spec 5.3, worker surface 8.3).
+
+Concluded records have the reference's name and layout. Open ones end in ``.open``: it loads
+``*.json`` only, so a reference worker on the same directory ignores them.
+"""
+
+import hashlib
+import re
+from urllib.parse import quote
+
+import msgspec
+
+from kici.contracts.link import JobKey
+
+CONCLUDED = ".json"
+OPEN = ".open"
+QUARANTINED = ".bad"
+#: Largest terminal report we keep and send (P72): far below the frame limit of 25 MiB.
+MAX_MESSAGE_BYTES = 4 * 2**20
+#: A longer id is replaced by its hash, so that names stay below the 255 bytes of filesystems.
+_MAX_ID_BYTES = 90
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+
+class _Ids(msgspec.Struct, frozen=True, rename="camel"):
+    run_id: str
+    job_id: str
+
+
+class _Concluded(msgspec.Struct, frozen=True, rename="camel"):
+    coord_url: str
+    message: msgspec.Raw
+    persisted_at: float
+    coordinator_id: str | None = None
+
+
+class _Open(msgspec.Struct, frozen=True, rename="camel"):
+    coord_url: str
+    run_id: str
+    job_id: str
+    accepted_at: float
+    coordinator_id: str | None = None
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What a record says; ``message`` None means open. ``at`` is wall-clock seconds."""
+
+    key: JobKey
+    at: float
+    message: bytes | None
+    coordinator_id: str | None
+
+
+_concluded = msgspec.json.Decoder(_Concluded)
+_open = msgspec.json.Decoder(_Open)
+_ids = msgspec.json.Decoder(_Ids)
+
+
+def stem(key: JobKey) -> str:
+    """The file name without suffix; no id can leave the directory (P58)."""
+    owner = hashlib.sha256(key.owner.encode()).hexdigest()[:16]
+    return f"{owner}__{_safe(key.run_id)}__{_safe(key.job_id)}"
+
+
+def _safe(text: str) -> str:
+    name = quote(text, safe="") if _UNSAFE.search(text) else text
+    name = name.replace("~", "%7E")
+    if len(name) <= _MAX_ID_BYTES:
+        return name
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def encode_open(key: JobKey, at: float, coordinator_id: str | None) -> bytes:
+    record: dict[str, object] = {
+        "coordUrl": key.owner,
+        "runId": key.run_id,
+        "jobId": key.job_id,
+        "acceptedAt": int(at * 1000),
+    }
+    if coordinator_id is not None:
+        record["coordinatorId"] = coordinator_id
+    return msgspec.json.encode(record)
+
+
+def encode_concluded(key: JobKey, at: float, message: bytes, coordinator_id: str | None) -> bytes:
+    record: dict[str, object] = {
+        "coordUrl": key.owner,
+        "message": msgspec.Raw(message),
+        "persistedAt": int(at * 1000),
+    }
+    if coordinator_id is not None:
+        record["coordinatorId"] = coordinator_id
+    return msgspec.json.encode(record)
+
+
+def decode(data: bytes, *, is_open: bool) -> Content:
+    """The content of a record file; ``ValueError`` when it is none."""
+    if is_open:
+        record = _open.decode(data)
+        key = JobKey(owner=record.coord_url, run_id=record.run_id, job_id=record.job_id)
+        content = Content(key, record.accepted_at / 1000, None, record.coordinator_id)
+    else:
+        done = _concluded.decode(data)
+        ids = _ids.decode(done.message)
+        key = JobKey(owner=done.coord_url, run_id=ids.run_id, job_id=ids.job_id)
+        message = bytes(done.message)
+        content = Content(key, done.persisted_at / 1000, message, done.coordinator_id)
+    if not (key.owner and key.run_id and key.job_id):
+        raise ValueError("empty coordUrl, runId or jobId")
+    return content
+
+
+def capped(message: bytes) -> bytes:
+    """``message`` itself, or a smaller one that says what is missing (P72)."""
+    if len(message) <= MAX_MESSAGE_BYTES:
+        return message
+    report = msgspec.json.decode(message)
+    data = report.get("data")
+    data = dict(data) if isinstance(data, dict) else {}
+    lost = f"job outputs were dropped: the report of {len(message)} bytes is too large"
+    error = data.get("error")
+    data["error"] = f"{error[:2000]}; {lost}" if isinstance(error, str) else lost
+    data.pop("outputs", None)
+    report["data"] = data
+    smaller = msgspec.json.encode(report)
+    if len(smaller) > MAX_MESSAGE_BYTES:
+        report["data"] = {"error": data["error"]}
+        smaller = msgspec.json.encode(report)
+    return smaller
