@@ -128,10 +128,11 @@ class TextLines(logging.Formatter):
 
 
 def setup(
+    settings: Settings | None = None,
     *,
-    instance_id: str,
-    role: str = "worker",
     component: str = "",
+    instance_id: str = "",
+    role: str = "worker",
     level: str = "info",
     format: str = "auto",
     stream: TextIO | None = None,
@@ -139,42 +140,42 @@ def setup(
 ) -> None:
     """Send this process's log to ``stream`` (stdout), replacing what was set up before.
 
+    ``settings`` say id, role, level, format and files; without them the arguments do.
     ``level`` is one of ``LEVELS``; ``format`` is ``auto``, ``plain`` or ``json``. Other
     packages' loggers are heard from warn on.
     """
     global _identity
+    if settings is not None:
+        instance_id, role = settings.instance_id, settings.role
+        level, format = settings.log_level, settings.log_format
     _identity = Identity(instance_id, role, component, service)
-    target = sys.stdout if stream is None else stream
-    terminal = _is_terminal(target)
-    handler = LineStream(target)
-    if format == "json" or (format != "plain" and not terminal):
-        handler.setFormatter(JsonLines())
-    else:
-        handler.setFormatter(TextLines(colour=terminal and _wants_colour()))
-    _replace_handlers([handler])
+    handlers: list[logging.Handler] = [_to_stream(sys.stdout if stream is None else stream, format)]
+    if settings is not None and settings.log_dir is not None:
+        handlers.append(_to_files(settings, settings.log_dir))
+    _replace_handlers(handlers)
     logging.getLogger().setLevel(max(LEVELS[level], logging.WARNING))
     logging.getLogger("kici").setLevel(LEVELS[level])
 
 
-def setup_from(settings: Settings, component: str, stream: TextIO | None = None) -> None:
-    """``setup`` as the settings say, with files when ``KICI_LOG_DIR`` is set."""
-    setup(
-        instance_id=settings.instance_id,
-        role=settings.role,
-        component=component,
-        level=settings.log_level,
-        format=settings.log_format,
-        stream=stream,
+def _to_stream(stream: TextIO, format: str) -> logging.Handler:
+    terminal = _is_terminal(stream)
+    handler = LineStream(stream)
+    if format == "json" or (format != "plain" and not terminal):
+        handler.setFormatter(JsonLines())
+    else:
+        handler.setFormatter(TextLines(colour=terminal and _wants_colour()))
+    return handler
+
+
+def _to_files(settings: Settings, directory: str) -> logging.Handler:
+    handler = DailyFile(
+        directory,
+        settings.instance_id,
+        max_bytes=settings.log_max_size_bytes,
+        retention_days=settings.log_retention_days,
     )
-    if settings.log_dir is not None:
-        files = DailyFile(
-            settings.log_dir,
-            settings.instance_id,
-            max_bytes=settings.log_max_size_bytes,
-            retention_days=settings.log_retention_days,
-        )
-        files.setFormatter(JsonLines())
-        logging.getLogger().addHandler(files)
+    handler.setFormatter(JsonLines())
+    return handler
 
 
 def set_component(name: str) -> None:
