@@ -58,9 +58,7 @@ def _check(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     except ConfigError as error:
         problems = [{"where": each.where, "what": each.what} for each in error.problems]
         lines = [f"{paint(each.where, 'bold')}: {each.what}" for each in error.problems]
-        text = (
-            paint(f"{len(lines)} problems", "red") if len(lines) > 1 else paint("1 problem", "red")
-        )
+        text = paint(f"{len(lines)} problem{'s' if len(lines) > 1 else ''}", "red")
         show(args, {"ok": False, "problems": problems}, "\n".join([*lines, text]))
         return EXIT_FAILED
     settings = _settings(config.settings)
@@ -77,21 +75,35 @@ def _check(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _settings(settings: Any) -> dict[str, Any]:
-    """Variable name to effective value; secrets as ``***``, unset ones as None."""
-    from kici.config.model import Secret
+    """Variable name to effective value in the variable's own unit; unset ones are None."""
     from kici.config.settings import SETTINGS
 
-    shown: dict[str, Any] = {}
-    for row in SETTINGS:
-        value = getattr(settings, row.field, None)
-        if isinstance(value, Secret):
-            value = "***"
-        elif isinstance(value, tuple):
-            value = ",".join(value) or None
-        if hasattr(settings, row.field):
-            shown[row.name] = value
+    shown: dict[str, Any] = {
+        row.name: _value(getattr(settings, row.field), row.unit)
+        for row in SETTINGS
+        if hasattr(settings, row.field)
+    }
     shown |= {f"KICI_AGENT_ENV_{name}": "***" for name in settings.agent_env}
     return shown
+
+
+def _value(value: Any, unit: str) -> Any:
+    from kici.config.model import Secret
+    from kici.redaction import redact
+
+    if isinstance(value, Secret):
+        return "***"
+    if isinstance(value, tuple):
+        return redact(",".join(value)) or None
+    if unit == "ms":
+        return round(value * 1000)
+    if unit == "s":
+        return f"{value:g}s"
+    return redact(value) if isinstance(value, str) else value
+
+
+def _word(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _scaler(scaler: Any) -> dict[str, Any]:
@@ -113,7 +125,7 @@ def _scaler(scaler: Any) -> dict[str, Any]:
 
 
 def _text(data: Mapping[str, Any]) -> str:
-    rows = [[name, value] for name, value in data["settings"].items() if value is not None]
+    rows = [[name, _word(value)] for name, value in data["settings"].items() if value is not None]
     parts = [table(["VARIABLE", "VALUE"], rows)]
     sets = [
         [

@@ -28,6 +28,8 @@ from kici.config.urls import check_coordinator_url, check_url
 #: Fields that are no field of ``Settings``: ``load.py`` folds them into one.
 INTERMEDIATE = ("coordinator_url", "admin_token_file", "loki_password_file", "loki_token_file")
 
+_UNITS = {"milliseconds": "ms", "duration": "s", "size": "bytes", "days": "days"}
+
 AGENT_ENV_PREFIX = "KICI_AGENT_ENV_"
 DEV_VARIABLE = "KICI_DEV"
 
@@ -47,6 +49,11 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     origin: Literal["seed", "reference", "ours"]
     since: str = "0.1"
     lenient: bool = False
+
+    @property
+    def unit(self) -> str:
+        """The unit of a plain number in the variable: ``ms``, ``s``, ``bytes``, ``days`` or ""."""
+        return _UNITS.get(self.accepts.split()[0], "")
 
 
 class Section(msgspec.Struct, frozen=True):
