@@ -36,37 +36,18 @@ from kici.protocol.labels import BadLabels, requirements
 
 NATIVE_LABEL = "runtime:native"
 MAX_STEPS = 500
+SHELLS = ("bash", "sh", "python")
 _KEYS = frozenset(
-    [
-        "name",
-        "workflow",
-        "runs-on",
-        "exclude",
-        "runs-on-patterns",
-        "exclude-patterns",
-        "repo",
-        "source",
-        "file",
-        "env",
-        "secrets",
-        "timeout",
-        "shell",
-        "steps",
-    ]
+    (
+        *("name", "workflow", "runs-on", "exclude", "runs-on-patterns", "exclude-patterns"),
+        *("repo", "source", "file", "env", "secrets", "timeout", "shell", "steps"),
+    )
 )
 _STEP_KEYS = frozenset(
-    [
-        "name",
-        "run",
-        "env",
-        "secretEnv",
-        "workdir",
-        "timeout",
-        "timeoutMs",
-        "continueOnError",
-        "if",
-        "hasOutputs",
-    ]
+    (
+        *("name", "run", "env", "secretEnv", "workdir", "timeout", "timeoutMs"),
+        *("continueOnError", "if", "shell"),
+    )
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -145,6 +126,7 @@ def read_document(document: Any) -> JobSpec:
 
 
 def _check_whole(job: Reader, spec: JobSpec) -> None:
+    job.one_of("shell", SHELLS)
     if spec.source_url and not (spec.source_sha256 and _SHA256.fullmatch(spec.source_sha256)):
         job.wrong("source.sha256", "expected 64 lower-case hex digits")
     if spec.file is not None and not (spec.repo_url or spec.source_url):
@@ -206,7 +188,9 @@ def _step(step: Reader, place: int, native: bool, secrets: dict[str, str]) -> di
     if step.flag("continueOnError"):
         made["continueOnError"] = True
     if condition := step.text("if"):
-        if condition not in ("always", "success", "failure"):
-            step.wrong("if", "expected always, success or failure")
         made["if"] = condition
+        step.one_of("if", ("success", "always", "failure"))
+    if shell := step.text("shell"):
+        made["shell"] = shell
+        step.one_of("shell", SHELLS)
     return made

@@ -31,13 +31,16 @@ class JobRows:
         self, job_id: str, run_id: str, name: str, workflow: str, labels: Sequence[str],
         timeout_ms: int | None, sealed: bytes,
     ) -> None:  # fmt: skip
-        """A new job, queued; durable when this returns."""
+        """A new job, queued; the caller commits."""
         self._store.write(
             "INSERT INTO jobs (job_id, run_id, name, workflow, labels, state, created_at,"
             " timeout_ms, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             job_id, run_id, name, workflow, ",".join(labels), str(HeldState.QUEUED),
             self._store.wall(), timeout_ms, sealed,
         )  # fmt: skip
+
+    def commit(self) -> None:
+        """What was written is a promise from here on."""
         self._store.commit()
 
     def move(self, job_id: str, state: HeldState, holder: str | None) -> None:

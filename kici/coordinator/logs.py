@@ -26,6 +26,9 @@ class Logs:
         # Bytes stored and lines dropped of jobs that still write; read back after a restart.
         self._sizes: dict[str, list[int]] = {}
         self._waiting: dict[str, Event] = {}
+        # Lines written and not committed, by job: a failed commit loses and counts them.
+        self._pending: dict[str, int] = {}
+        store.on_outcome = self._settled
 
     def append(self, job_id: str, chunk: PeerLogChunk) -> None:
         """Store a chunk; the caller has checked who sent it."""
@@ -75,12 +78,19 @@ class Logs:
                 "UPDATE jobs SET log_lines_dropped = ? WHERE job_id = ?", size[1], job_id
             )
             return
+        self._pending[job_id] = self._pending.get(job_id, 0) + len(lines)
         size[0] += self._insert(job_id, step_index, lines)
         if size[0] >= self._max_bytes:
             limit = f"log limit of {self._max_bytes} bytes reached"
             self._insert(job_id, -1, [self._marker(limit)])
         self._store.write("UPDATE jobs SET log_bytes = ? WHERE job_id = ?", size[0], job_id)
         self.wake(job_id)
+
+    def _settled(self, committed: bool) -> None:
+        if not committed:
+            for job_id, n_lines in self._pending.items():
+                self._sizes.setdefault(job_id, [0, 0])[1] += n_lines
+        self._pending.clear()
 
     def _insert(self, job_id: str, step_index: int, lines: Sequence[LogLine]) -> int:
         encoded = _encode(lines)

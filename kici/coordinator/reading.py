@@ -86,6 +86,11 @@ class Reader:
             return False
         return value
 
+    def one_of(self, key: str, options: tuple[str, ...]) -> None:
+        value = self._mapping.get(key)
+        if isinstance(value, str) and value and value not in options:
+            self.wrong(key, f"expected one of {', '.join(options)}")
+
     def number(self, key: str) -> int | None:
         value = self._mapping.get(key)
         if value is None:

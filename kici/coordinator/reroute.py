@@ -74,7 +74,12 @@ def _job_config(spec: JobSpec) -> dict[str, Any]:
         "event": _EVENT,
     }
     if spec.native:
-        config["native"] = {"version": 1, "shell": spec.shell, "steps": list(spec.steps)}
+        config["native"] = {
+            "version": 1,
+            "shell": spec.shell,
+            "checkout": bool(spec.repo_url or spec.source_url),
+            "steps": list(spec.steps),
+        }
     if spec.secrets:
         config["secrets"] = spec.secrets
     if spec.env:

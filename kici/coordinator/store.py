@@ -44,6 +44,8 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             raise ConfigError([Problem(str(self.path), f"cannot be used: {error}")]) from error
         self.dirty = False
+        #: Called after each commit (True) or rollback (False) of a transaction.
+        self.on_outcome: Callable[[bool], None] = lambda _: None
         self._seen_version = self._data_version()
 
     def _prepare(self) -> None:
@@ -97,12 +99,14 @@ class Store:
             self.rollback()
             raise StoreError(str(error)) from error
         self.dirty = False
+        self.on_outcome(True)
 
     def rollback(self) -> None:
         """Forget what is not committed."""
         self.dirty = False
         if self._db.in_transaction:
             self._db.rollback()
+        self.on_outcome(False)
 
     def changed_elsewhere(self) -> bool:
         """Whether another process (``kici-admin``) committed since the last call."""
