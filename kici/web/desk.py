@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from kici.config.model import Config
 from kici.contracts.link import Message
+from kici.web.feed import Feed
 from kici.web.history import History
 from kici.web.projection import Projection
 
@@ -30,6 +31,7 @@ class Desk:
         self.history = history
         self.tell = tell
         self.started_at = started_at
+        self.feed = Feed(lambda watch: tell("pool", watch))
 
 
 def desk() -> Desk:

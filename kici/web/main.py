@@ -7,8 +7,8 @@ import time
 
 import gevent.socket
 
-from kici.contracts.link.lifecycle import Leave
-from kici.contracts.link.views import JobView
+from kici.contracts.link.lifecycle import Hello, Leave
+from kici.contracts.link.views import JobLogTail, JobView
 from kici.shell.child import ChildBoot, ChildShell, Received
 from kici.shell.handover import hand_over
 from kici.shell.http import BoundedHandler, BoundedServer
@@ -43,11 +43,17 @@ def run(boot: ChildBoot) -> int:
 
 
 def take(desk: Desk, boot_id: str, received: Received) -> None:
-    """One neighbour's message into the projection and, at a job's end, the history."""
+    """One neighbour's message into the projection, the streams and the history."""
     now, body = time.time(), received.body
+    if isinstance(body, JobLogTail):
+        desk.feed.log(body)
+        return
     fresh = desk.projection.apply(received.sender, received.boot_id, body, now)
     if fresh and isinstance(body, JobView) and body.state == "finished":
         desk.history.add(entry_of(body, boot_id, now))
+    if isinstance(body, Hello) and received.sender == "pool":
+        desk.feed.watch_again()
+    desk.feed.changed()
 
 
 def _serve(listen_fd: int, desk: Desk, shell: ChildShell) -> BoundedServer:

@@ -1,0 +1,123 @@
+"""Talking to the local worker (or the one at --url) over its HTTP port."""
+
+import argparse
+import http.client
+import json
+import os
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kici.cli.envfile import worker_environment
+from kici.cli.verbs import EXIT_UNREACHABLE, Failed
+
+#: A worker answers in milliseconds; a machine that is thrashing takes longer.
+TIMEOUT_S = 10.0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options every verb has that speaks to a worker."""
+    parser.add_argument("--url", help="base URL (default: the worker on this machine)")
+    parser.add_argument("--env-file", metavar="FILE", help="its variables (/etc/kici/worker.env)")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def daemon_of(args: argparse.Namespace) -> "Daemon":
+    """The worker that ``args`` mean; the token is $KICI_ADMIN_TOKEN or its file's."""
+    environ = worker_environment(os.environ, args.env_file)
+    return Daemon(args.url or local_url(environ), admin_token(environ))
+
+
+def local_url(environ: Mapping[str, str]) -> str:
+    """Where this machine's worker listens, by the same variables as the worker."""
+    host = environ.get("KICI_HOST", "").strip() or "127.0.0.1"
+    if host in ("0.0.0.0", "::", "[::]"):
+        host = "127.0.0.1"
+    host = f"[{host.strip('[]')}]" if ":" in host else host
+    base = environ.get("KICI_BASE_PATH", "").strip().strip("/")
+    port = environ.get("KICI_PORT", "").strip() or "4000"
+    return f"http://{host}:{port}" + (f"/{base}" if base else "")
+
+
+def admin_token(environ: Mapping[str, str]) -> str | None:
+    """The token of writing routes, or None when there is none to be read."""
+    if token := environ.get("KICI_ADMIN_TOKEN", "").strip():
+        return token
+    if path := environ.get("KICI_ADMIN_TOKEN_FILE", "").strip():
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read(4096).strip() or None
+        except OSError:
+            return None
+    return None
+
+
+class Daemon:
+    """One worker's HTTP surface."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        parts = urllib.parse.urlsplit(url if "//" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Failed(f"--url {url}: expected http://host:port", 2)
+        self.url = url.rstrip("/")
+        self._token = token
+        self._base = parts.path.rstrip("/")
+        kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
+        self._dial = lambda timeout: kind(parts.hostname or "", parts.port, timeout=timeout)
+
+    def ask(self, method: str, path: str, fields: Mapping[str, Any] | None = None) -> Any:
+        """The JSON answer; ``Failed`` says what went wrong."""
+        answer = self._send(method, path, fields, TIMEOUT_S)
+        data = answer.read()
+        if answer.status != 200:
+            raise Failed(f"{method} {path}: {answer.status} {answer.reason}{_why(data)}")
+        try:
+            return json.loads(data)
+        except ValueError:
+            raise Failed(f"{self.url} does not speak like a worker") from None
+
+    def text(self, path: str) -> str:
+        answer = self._send("GET", path, None, TIMEOUT_S)
+        data = answer.read()
+        if answer.status != 200:
+            raise Failed(f"GET {path}: {answer.status} {answer.reason}")
+        return data.decode("utf-8", "replace")
+
+    def stream(self, path: str, silence_s: float) -> Iterator[tuple[str, Any]]:
+        """``(event, data)`` of a server-sent event stream until it ends."""
+        answer = self._send("GET", path, None, silence_s)
+        if answer.status != 200:
+            raise Failed(f"GET {path}: {answer.status} {answer.reason}{_why(answer.read())}")
+        event = "message"
+        for raw in answer:
+            line = raw.decode("utf-8", "replace").rstrip("\r\n")
+            if line.startswith("event:"):
+                event = line[6:].strip()
+            elif line.startswith("data:"):
+                yield event, json.loads(line[5:])
+                event = "message"
+
+    def _send(
+        self, method: str, path: str, fields: Mapping[str, Any] | None, timeout_s: float
+    ) -> http.client.HTTPResponse:
+        headers = {"Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        body = json.dumps(fields) if fields else None
+        try:
+            connection = self._dial(timeout_s)
+            connection.request(method, self._base + path, body, headers)
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            text = f"Failed to connect to worker at {self.url}: {cause}"
+            raise Failed(text, EXIT_UNREACHABLE) from None
+
+
+def _why(data: bytes) -> str:
+    try:
+        return f" ({json.loads(data)['error']})"
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,25 @@
+"""``kici-worker``: the daemon and everything an operator says to it."""
+
+from kici.cli.verbs import Parser, build_parser, dispatch, leave
+
+PROGRAM = "kici-worker"
+ABOUT = "Edge worker of the KiCI continuous-integration system."
+DEFAULT = "run"
+VERBS = {
+    "run": "kici.cli.run",
+    "version": "kici.cli.version",
+    "status": "kici.cli.status",
+    "jobs": "kici.cli.jobs",
+    "drain": "kici.cli.drain",
+    "undrain": "kici.cli.undrain",
+}
+
+
+def parser() -> Parser:
+    """The whole command, for the man page and completion."""
+    return build_parser(PROGRAM, ABOUT, VERBS, DEFAULT)
+
+
+def main() -> None:
+    """Entry point of ``/usr/bin/kici-worker``."""
+    leave(dispatch(PROGRAM, ABOUT, VERBS, DEFAULT))
