@@ -137,6 +137,8 @@ class Child(Subprocess):
     @property
     def wake_at(self) -> float | None:
         """When ``transition`` wants to be called again (monotonic seconds)."""
+        if self.state == ProcessStates.STOPPED and not self.laststart:
+            return 0.0  # the first start
         if self.state in (ProcessStates.EXITED, ProcessStates.BACKOFF):
             return None if self.leaving else self._hold_until
         if self.state in (ProcessStates.STARTING, ProcessStates.STOPPING):

@@ -47,7 +47,7 @@ def become(boot: ChildBoot, run: RunChild) -> NoReturn:
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else EXIT_CRASHED
     except BaseException:  # noqa: BLE001 (logged; nothing is above us but the exit)
-        _log.exception("Uncaught exception", extra={"process": str(boot.name)})
+        _log.exception("Uncaught exception", extra={"child": str(boot.name)})
     finally:
         _flush()
         os._exit(code)

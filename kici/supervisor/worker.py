@@ -67,7 +67,8 @@ class Worker(Supervisor):
         self._exit_code = 0
         options.poller.timeout_s = self._poll_timeout
         options.process_group_configs = [
-            group_config(options, ChildConfig(options, name, self._make_child)) for name in CHILDREN
+            group_config(options, ChildConfig(options, name.value, self._make_child))
+            for name in CHILDREN
         ]
         asyncore.socket_map[signals.fileno()] = signals
 

@@ -152,6 +152,7 @@ def main() -> int:
                 line["stack"] = self.formatException(record.exc_info)
             return json.dumps({**line, **fields}, default=str)
 
+    logging.raiseExceptions = False  # as kici.log: a broken pipe is nobody's news (W150)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(Lines())
     logging.basicConfig(level=logging.DEBUG, handlers=[handler])
