@@ -1,0 +1,44 @@
+import msgspec
+
+from kici.config.model import Config, ScalerConfig
+from kici.errors import ConfigError, Problem
+from kici.supervisor.reload import reload
+from tests.support.fake_children import config
+
+
+def refuse(*problems: str):
+    def load() -> Config:
+        raise ConfigError([Problem(where="scalers.yaml", what=what) for what in problems])
+
+    return load
+
+
+# W136
+def test_a_good_file_changes_the_scalers_only(tmp_path):
+    old = config(tmp_path, 4000)
+    scalers = ScalerConfig(global_max_agents=7, warnings=("careful",))
+    new = msgspec.structs.replace(config(tmp_path, 4001), scalers=scalers)
+    done = reload(old, lambda: new, 3)
+    assert done.config.scalers == scalers
+    assert done.config.settings == old.settings
+    assert msgspec.json.decode(done.changed.scalers, type=ScalerConfig) == scalers
+    assert done.changed.warnings == ("careful",)
+    assert (done.result.ok, done.result.rev) == (True, 3)
+    assert done.restart == ("port",)
+    assert done.result.problems == ("port: changed, takes effect after a restart",)
+
+
+def test_a_bad_file_changes_nothing_and_every_problem_is_told(tmp_path):
+    old = config(tmp_path, 4000)
+    done = reload(old, refuse("one", "two"), 1)
+    assert done.config is old
+    assert done.changed is None
+    assert done.result.problems == ("scalers.yaml: one", "scalers.yaml: two")
+
+
+def test_an_unreadable_file_is_a_refusal_too(tmp_path):
+    def load() -> Config:
+        raise PermissionError("denied")
+
+    done = reload(config(tmp_path, 4000), load, 1)
+    assert (done.result.ok, done.result.problems) == (False, ("denied",))
