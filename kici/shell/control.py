@@ -42,6 +42,7 @@ class ControlLink:
         end.setblocking(False)
         self.neighbour = neighbour
         self.closed = False
+        self.deaf = False
         self.n_dropped = 0
         self._socket = end
         self._boot_id = boot_id
@@ -55,7 +56,7 @@ class ControlLink:
 
     def send(self, message: Message) -> bool:
         """Queue and write what the socket takes now; False when ``message`` was dropped."""
-        if self.closed:
+        if self.closed or self.deaf:
             return False
         self._number += 1
         parts = cut(self._number, pack("supervisor", self._boot_id, message))
@@ -70,10 +71,10 @@ class ControlLink:
         return not self.closed
 
     def writable(self) -> bool:
-        return bool(self._parts) and not self.closed
+        return bool(self._parts)
 
     def handle_write_event(self) -> None:
-        while self._parts and not self.closed:
+        while self._parts:
             try:
                 self._socket.send(self._parts[0])
             except BlockingIOError:
@@ -81,7 +82,9 @@ class ControlLink:
             except OSError as error:
                 # ENOBUFS is how macOS says "full"; all else is the end of the child.
                 if error.errno != errno.ENOBUFS:
-                    self._end(str(error))
+                    # Only writing ends: its last words may still wait to be read.
+                    self.deaf = True
+                    self._parts.clear()
                 return
             self._parts.popleft()
 

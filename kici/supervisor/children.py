@@ -147,9 +147,10 @@ class Child(Subprocess):
         return None
 
     def tell(self, message: Message) -> None:
-        if self.control is None or self.control.closed:
+        control = self.control
+        if control is None or control.send(message) or control.deaf or control.closed:
             return  # dead or dying: a new start begins with the present state anyway
-        if not self.control.send(message) and not self.control.closed:
+        if control.n_dropped == 1:  # the pings end this; one line is enough
             _log.warning(
                 "A message to a child was dropped",
                 extra={"child": str(self.name), "message_type": type(message).__name__},
