@@ -12,6 +12,7 @@ from kici.contracts.link import Message
 from kici.web.feed import Feed
 from kici.web.history import History
 from kici.web.projection import Projection
+from kici.web.tally import Tally
 
 
 class Tell(Protocol):
@@ -31,6 +32,7 @@ class Desk:
         self.history = history
         self.tell = tell
         self.started_at = started_at
+        self.tally = Tally()
         self.feed = Feed(lambda watch: tell("pool", watch))
 
 

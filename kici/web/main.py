@@ -49,8 +49,12 @@ def take(desk: Desk, boot_id: str, received: Received) -> None:
         desk.feed.log(body)
         return
     fresh = desk.projection.apply(received.sender, received.boot_id, body, now)
+    if fresh:
+        desk.tally.take(body)
     if fresh and isinstance(body, JobView) and body.state == "finished":
-        desk.history.add(entry_of(body, boot_id, now))
+        entry = entry_of(body, boot_id, now)
+        if desk.history.add(entry):
+            desk.tally.ended(entry)
     if isinstance(body, Hello) and received.sender == "pool":
         desk.feed.watch_again()
     desk.feed.changed()

@@ -1,12 +1,13 @@
 """One blueprint a file; a view reads the projection or sends a wish, and answers."""
 
-from kici.web.views import api, cluster, drain, health, page, status
+from kici.web.views import api, cluster, drain, health, metrics, page, status
 
 BLUEPRINTS = (
     health.blueprint,
     status.blueprint,
     drain.blueprint,
     cluster.blueprint,
+    metrics.blueprint,
     api.blueprint,
     page.blueprint,
 )

@@ -2,10 +2,11 @@
 
 import time
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from kici.web.build import BUILD
 from kici.web.desk import desk, iso, reply
+from kici.web.readiness import strict_checks
 
 blueprint = Blueprint("health", __name__)
 
@@ -26,5 +27,9 @@ def health() -> Response:
 
 @blueprint.get("/ready")
 def ready() -> Response:
-    """200 in every state: the seed wants no coordinator check here."""
-    return reply({"status": "ready", "checks": {}})
+    """200 in every state, as the seed wants; with ``strict=1`` 503 and the reasons."""
+    if request.args.get("strict", "") not in ("1", "true"):
+        return reply({"status": "ready", "checks": {}})
+    checks = strict_checks(desk())
+    bad = any(check != "ok" for check in checks.values())
+    return reply({"status": "not ready" if bad else "ready", "checks": checks}, 503 if bad else 200)
