@@ -1,6 +1,7 @@
 """What we promised a coordinator and it has not confirmed as ended, on disk (house.md 2).
 
-Every call that writes returns after fsync; it blocks, so the peer calls it in a thread. No
+Every call that writes returns after fsync; it blocks, so the peer calls it in a thread, and
+whatever iterates works on a copy. No
 secret is ever in a record. Errors of the disk are ``OSError``.
 """
 
@@ -95,6 +96,10 @@ class Outbox:
             durable.remove(before.path)
         return message
 
+    @property
+    def has_unwritten(self) -> bool:
+        return any(record.unwritten is not None for record in list(self._records.values()))
+
     def retry_unwritten(self) -> list[JobKey]:
         """Try again what the disk refused; the keys that are durable now."""
         done = []
@@ -117,7 +122,7 @@ class Outbox:
     def prune(self) -> list[JobKey]:
         """Delete concluded records past their age; whoever waits for them is told."""
         oldest = self._wall() - self._max_age_s
-        stale = [r.key for r in self._records.values() if not r.state_open and r.at < oldest]
+        stale = [r.key for r in list(self._records.values()) if not r.state_open and r.at < oldest]
         for key in stale:
             self.forget(key)
         if stale:
@@ -133,7 +138,7 @@ class Outbox:
         key = JobKey(owner=url, run_id=run_id, job_id=job_id)
         if key in self._records:
             return key
-        for record in self._records.values():
+        for record in list(self._records.values()):
             same = record.key.run_id == run_id and record.key.job_id == job_id
             if same and record.via == url and record.key.owner not in self._urls:
                 return record.key
@@ -141,7 +146,7 @@ class Outbox:
 
     def concluded(self, url: str) -> list[JobKey]:
         """What ``url`` must still confirm, oldest first."""
-        mine = [r for r in self._records.values() if r.via == url and not r.state_open]
+        mine = [r for r in list(self._records.values()) if r.via == url and not r.state_open]
         return [record.key for record in sorted(mine, key=lambda record: record.at)]
 
     def message(self, key: JobKey) -> bytes | None:
@@ -159,7 +164,7 @@ class Outbox:
 
     def adopt_orphans(self, url: str, coordinator_id: str | None, *, any_cluster: bool) -> None:
         """Let ``url`` deliver records of URLs that are configured no more (5.3)."""
-        for record in self._records.values():
+        for record in list(self._records.values()):
             if record.key.owner in self._urls:
                 continue
             known = coordinator_id is not None and record.coordinator_id == coordinator_id
@@ -167,10 +172,10 @@ class Outbox:
                 record.via = url
 
     def keys(self, *, is_open: bool) -> list[JobKey]:
-        return [r.key for r in self._records.values() if r.state_open == is_open]
+        return [r.key for r in list(self._records.values()) if r.state_open == is_open]
 
     def state(self, rev: int) -> OutboxState:
-        everything = self._records.values()
+        everything = list(self._records.values())
         held = [r for r in everything if r.state_open]
         return OutboxState(
             rev=rev,

@@ -1,0 +1,245 @@
+"""One open socket to a coordinator: a reader, a ticker and a writer around the pure session.
+
+Only the writer and the ticker send after the handshake, so that a coordinator that does not
+read stops this connection's greenlets and nobody else's.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event
+
+from kici.contracts.link import JobKey
+from kici.contracts.states import ConnectionState
+from kici.peer.credentials import Credentials
+from kici.peer.outflow import Outflow
+from kici.peer.seam import Desk, Ending
+from kici.protocol.heartbeat import Advert
+from kici.protocol.machine import Action, Actions, Close, Note, Send, Tell
+from kici.protocol.peer_actions import (
+    Authentication,
+    Choose,
+    Joined,
+    Offered,
+    Receipted,
+    Refused,
+    Replay,
+)
+from kici.protocol.peer_link import leaving
+from kici.protocol.peer_session import PeerSession
+from kici.shell.websocket_client import ClientConnection, Disconnected
+
+log = logging.getLogger("kici.peer")
+
+#: A close handshake of ours may take this long (4.14).
+CLOSE_TIMEOUT_S = 5.0
+#: After a refusal the coordinator closes with a code that says more than ours would.
+_REFUSAL_CLOSE_S = 1.0
+_LEVELS = {"warn": logging.WARNING, "error": logging.ERROR, "debug": logging.DEBUG}
+
+
+class Connection:
+    """Owns: one socket and its session. ``moved(state)`` is called on each change of state."""
+
+    def __init__(
+        self,
+        url: str,
+        socket: ClientConnection,
+        session: PeerSession,
+        outflow: Outflow,
+        credentials: Credentials,
+        desk: Desk,
+        moved: Callable[[ConnectionState], None],
+    ) -> None:
+        self.session = session
+        self._url = url
+        self._socket = socket
+        self._outflow = outflow
+        self._credentials = credentials
+        self._desk = desk
+        self._moved = moved
+        self._tried: Authentication | None = None
+        self._ended: tuple[int, str] | None = None
+        self._accepted = False
+        self._duplicate = False
+        self._coordinator_id: str | None = None
+        self._advert: Advert | None = None
+        self._timer = Event()
+        self._urgent: deque[bytes] = deque()
+        self._due: deque[JobKey] = deque()
+        self._waiting: set[JobKey] = set()
+        self._helpers: list[gevent.Greenlet] = []
+
+    def run(self, offered: Advert) -> Ending:
+        """Talk until the connection is over."""
+        self.session.link.advertise(offered, time.monotonic())
+        self._perform(self.session.start(time.monotonic()))
+        self._helpers = [gevent.spawn(self._tick), gevent.spawn(self._write)]
+        try:
+            code, reason = self._read()
+        finally:
+            gevent.killall(self._helpers)
+            self._socket.abort()
+            self.session.lost("", time.monotonic())
+            self._outflow.disconnected()
+            self._credentials.released(self._url)
+        return Ending(code, reason, self._accepted, self._duplicate)
+
+    def send(self, plaintext: bytes) -> None:
+        """Send a small message as soon as possible (answers to reroutes)."""
+        self._urgent.append(plaintext)
+        self._outflow.ready.set()
+
+    def report(self, key: JobKey) -> None:
+        """Send the terminal report of ``key`` once its steps and logs are out."""
+        if self._outflow.pending(key):
+            self._waiting.add(key)
+        elif key not in self._due:
+            self._due.append(key)
+        self._outflow.ready.set()
+
+    def advertise(self, offered: Advert) -> None:
+        self._advert = offered
+        self._timer.set()
+
+    def leave(self, instance_id: str, timeout_s: float) -> None:
+        """``peer.leaving`` as the last message, then close 1000 with the handshake (5.4)."""
+        gevent.killall(self._helpers)
+        self._ended = (1000, "Client disconnect")
+        with gevent.Timeout(timeout_s, False):
+            self._perform(self.session.relay(leaving(instance_id)))
+        self._socket.close(1000, "Client disconnect", timeout_s)
+
+    def _read(self) -> tuple[int, str]:
+        try:
+            while self.session.state is not ConnectionState.DISCONNECTED:
+                frame = self._socket.receive()
+                self._perform(self.session.receive(frame, time.monotonic()))
+                self._timer.set()
+        except Disconnected as error:
+            return self._ended or (error.code, error.reason)
+        return self._ended or (1006, "")
+
+    def _tick(self) -> None:
+        while self.session.state is not ConnectionState.DISCONNECTED:
+            if self._advert is not None and self.session.connected:
+                offered, self._advert = self._advert, None
+                self._perform(self.session.advertise(offered, time.monotonic()))
+            deadline = self.session.deadline
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is None or left > 0:
+                self._timer.wait(left)
+                self._timer.clear()
+            else:
+                self._perform(self.session.tick(time.monotonic()))
+                if self.session.connected:
+                    self._moved(self.session.state)
+
+    def _write(self) -> None:
+        while True:
+            self._outflow.ready.wait()
+            if not self.session.connected:
+                self._outflow.ready.clear()
+            elif not self._write_one():
+                return
+
+    def _write_one(self) -> bool:
+        """Send the next thing: answers, reports that wait for nothing, steps and logs."""
+        if self._urgent:
+            return self._perform(self.session.relay(self._urgent.popleft()))
+        if self._due:
+            return self._send_report(self._due.popleft())
+        frame = self._outflow.first()
+        if frame is None:
+            return True
+        if not self._perform(self.session.relay(frame.text)):
+            return False
+        key = self._outflow.sent()
+        if key in self._waiting and not self._outflow.pending(key):
+            self._waiting.discard(key)
+            self._due.append(key)
+        return True
+
+    def _send_report(self, key: JobKey) -> bool:
+        frame = self._desk.report(key)
+        if frame is None:
+            return True
+        self.session.link.reported(key.run_id, key.job_id, time.monotonic())
+        self._timer.set()
+        return self._perform(self.session.relay(frame))
+
+    def _perform(self, actions: Actions) -> bool:
+        """Do what the machine wants; False when the connection ended meanwhile."""
+        try:
+            for action in actions:
+                self._perform_one(action)
+        except Disconnected:
+            return False
+        return True
+
+    def _perform_one(self, action: Action) -> None:
+        match action:
+            case Send():
+                self._socket.send_text(action.text)
+            case Note():
+                note(action)
+            case Tell():
+                self._desk.tell(action.to, action.message)
+            case Offered():
+                self._desk.offered(self._url, action)
+            case Receipted():
+                self._desk.receipted(self._url, action)
+            case Replay():
+                self._desk.replay(self._url, self._coordinator_id)
+            case Choose():
+                self._choose()
+            case Joined():
+                self._join(action)
+            case Refused():
+                self._refuse(action)
+            case Close():
+                self._close(action)
+
+    def _choose(self) -> None:
+        self._moved(ConnectionState.AUTHENTICATING)
+        self._tried = self._credentials.choose(self._url)
+        self._perform(self.session.authenticate(self._tried, time.monotonic()))
+
+    def _join(self, joined: Joined) -> None:
+        if joined.credential:
+            self._credentials.joined(self._url, joined.credential, joined.role)
+        self._credentials.released(self._url)
+        self._accepted = True
+        self._coordinator_id = joined.coordinator_id
+        if not self._desk.joined(self._url, joined):
+            self._duplicate = True
+            self._close(Close(1000, "Duplicate coordinator"))
+            raise Disconnected(1000, "Duplicate coordinator")
+        self._outflow.connected = True
+        self._outflow.ready.set()
+        self._moved(ConnectionState.CONNECTED)
+
+    def _refuse(self, refused: Refused) -> None:
+        self._credentials.refused(refused.reason, self._tried)
+        self._ended = (4001, refused.reason)
+        try:
+            while True:
+                self._socket.receive(_REFUSAL_CLOSE_S)
+        except TimeoutError:
+            return
+        except Disconnected as closed:
+            if closed.code >= 4000:
+                self._ended = (closed.code, refused.reason)
+            raise
+
+    def _close(self, close: Close) -> None:
+        self._ended = self._ended or (close.code, close.reason)
+        self._socket.close(close.code, close.reason, CLOSE_TIMEOUT_S)
+
+
+def note(action: Note) -> None:
+    """The log line a machine asked for."""
+    log.log(_LEVELS.get(action.level, logging.INFO), action.message, extra=dict(action.fields))

@@ -1,0 +1,208 @@
+"""One coordinator URL: dial, talk, lose, dial again; for ever (peer spec 1.8, 5.1)."""
+
+import logging
+import os
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from gevent.event import Event
+
+from kici.contracts.link import JobKey
+from kici.contracts.link.views import PeerState
+from kici.contracts.states import CONNECTION_MOVES, ConnectionState, check_move
+from kici.contracts.wire.peer import MAX_FRAME_BYTES
+from kici.peer.connection import Connection
+from kici.peer.credentials import Credentials
+from kici.peer.outflow import Outflow
+from kici.peer.publish import Publisher
+from kici.peer.seam import Desk, Ending
+from kici.protocol.backoff import Redial
+from kici.protocol.heartbeat import Advert, HostFacts
+from kici.protocol.peer_actions import HANDSHAKE_TIMEOUT_S, Joined, PeerSettings
+from kici.protocol.peer_link import PeerLink
+from kici.protocol.peer_session import PeerSession
+from kici.protocol.settings_pull import SettingsPull
+from kici.protocol.urls import peer_url, shown_url
+from kici.shell.websocket_client import ConnectFailed, connect
+
+log = logging.getLogger("kici.peer")
+
+#: A second URL of a coordinator that is already connected is tried again this seldom (1.9).
+DUPLICATE_RETRY_S = 60.0
+
+
+class Shared(msgspec.Struct, frozen=True, kw_only=True):
+    """What all coordinators of a worker have in common."""
+
+    settings: PeerSettings
+    credentials: Credentials
+    pull: SettingsPull
+    publisher: Publisher
+    facts: Callable[[], HostFacts]
+    max_delay_ms: float
+
+
+class Coordinator:
+    """Owns: the connection state of one configured URL. Told by: its connection, the desk."""
+
+    def __init__(self, index: int, url: str, shared: Shared, desk: Desk, outflow: Outflow) -> None:
+        self.url = url
+        self.outflow = outflow
+        self.coordinator_id: str | None = None
+        self.state = ConnectionState.DISCONNECTED
+        self.counters: Counter[str] = Counter()
+        self._index = index
+        self._shown = shown_url(url)
+        self._shared = shared
+        self._desk = desk
+        self._redial = Redial(shared.max_delay_ms)
+        self._advert = Advert()
+        self._since = time.time()
+        self._reason = ""
+        self._version: str | None = None
+        self._next_attempt_at: float | None = None
+        self._connected_at: float | None = None
+        self._connection: Connection | None = None
+        self._leaving = False
+        self._wake = Event()
+
+    @property
+    def connected(self) -> bool:
+        return self.state is ConnectionState.CONNECTED
+
+    def send(self, plaintext: bytes) -> None:
+        """Send a small message now; nothing is kept for a link that is down (5.1)."""
+        if self._connection is not None and self.connected:
+            self._connection.send(plaintext)
+
+    def report(self, key: JobKey) -> None:
+        """Send a stored terminal report, after the job's logs; a replay follows a reconnect."""
+        if self._connection is not None and self.connected:
+            self._connection.report(key)
+
+    def advertise(self, offered: Advert) -> None:
+        self._advert = offered
+        if self._connection is not None:
+            self._connection.advertise(offered)
+
+    def joined(self, joined: Joined) -> None:
+        """This connection was accepted."""
+        self.coordinator_id, self._version = joined.coordinator_id, joined.coordinator_version
+        self._redial.accepted()
+        self._connected_at = time.time()
+
+    def leave(self, timeout_s: float) -> None:
+        """Say goodbye and close; ``run`` ends."""
+        self._leaving = True
+        self._wake.set()
+        if self._connection is not None:
+            self._connection.leave(self._shared.settings.instance_id, timeout_s)
+
+    def run(self) -> None:
+        """The dial loop; ends only when this worker leaves."""
+        while not self._leaving:
+            self._move(ConnectionState.CONNECTING)
+            ending = self._attempt()
+            if self._leaving:
+                self._move(ConnectionState.DISCONNECTED, "leaving")
+                return
+            self._wait_after(ending)
+
+    def publish(self) -> None:
+        counters = Counter(self.counters)
+        if self._connection is not None:
+            counters.update(self._connection.session.link.counters)
+        state = PeerState(
+            rev=self._shared.publisher.next_rev(),
+            url=self._shown,
+            index=self._index,
+            state=self.state,
+            since=self._since,
+            reason=self._reason,
+            attempt=self._redial.attempt,
+            next_attempt_at=self._next_attempt_at,
+            coordinator_id=self.coordinator_id,
+            coordinator_version=self._version,
+            credential_issued_at=self._shared.credentials.issued_at(),
+            last_connected_at=self._connected_at,
+            counters=dict(counters),
+        )
+        self._shared.publisher.publish(f"peer {self._index}", state)
+
+    def _attempt(self) -> Ending:
+        """One connection, from the dial to its end."""
+        self.counters["dials"] += 1
+        try:
+            socket = connect(
+                peer_url(self.url), timeout_s=HANDSHAKE_TIMEOUT_S, max_size=MAX_FRAME_BYTES
+            )
+        except ConnectFailed as error:
+            return Ending(0, error.reason)
+        log.info("Connected to peer, waiting for ECDH handshake", extra={"url": self._shown})
+        self._move(ConnectionState.HANDSHAKING)
+        shared, session = self._shared, self._session()
+        self._connection = Connection(
+            self.url, socket, session, self.outflow, shared.credentials, self._desk, self._move
+        )
+        try:
+            ending = self._connection.run(self._advert)
+        finally:
+            self.counters.update(session.link.counters)
+            self._connection = None
+        fields = {"url": self._shown, "code": ending.code, "reason": ending.reason}
+        log.info("Peer connection closed", extra=fields)
+        return ending
+
+    def _session(self) -> PeerSession:
+        settings = self._shared.settings
+        link = PeerLink(
+            self.url,
+            settings,
+            self._shared.pull,
+            wall=lambda: int(time.time() * 1000),
+            facts=self._shared.facts,
+            new_id=lambda: str(uuid.uuid4()),
+        )
+        return PeerSession(settings, link, X25519PrivateKey.generate(), os.urandom)
+
+    def _wait_after(self, ending: Ending) -> None:
+        delay_s = self._redial.next_delay_ms(random.random(), ending.code, ending.reason) / 1000
+        if ending.duplicate:
+            delay_s = max(delay_s, DUPLICATE_RETRY_S)
+        error = self._explain(ending)
+        fields = {
+            "url": self._shown,
+            "attempt": self._redial.attempt,
+            "delayMs": round(delay_s * 1000),
+        }
+        if not ending.accepted:
+            extra = {**fields, "error": error}
+            log.warning("Connection to coordinator failed", extra=extra)
+        log.info("Scheduling peer reconnect", extra=fields)
+        self._next_attempt_at = time.time() + delay_s
+        self._move(ConnectionState.DISCONNECTED, error)
+        deadline = time.monotonic() + delay_s
+        while not self._leaving and (left := deadline - time.monotonic()) > 0:
+            self._wake.wait(left)
+            self._wake.clear()
+        self._next_attempt_at = None
+
+    def _explain(self, ending: Ending) -> str:
+        if not ending.code:
+            return ending.reason
+        text = f"closed with {ending.code} {ending.reason}".rstrip()
+        if ending.code == 4005 and "Unsupported protocol version" not in ending.reason:
+            text += " (Unsupported protocol version)"
+        return text
+
+    def _move(self, state: ConnectionState, reason: str = "") -> None:
+        if state is not self.state:
+            check_move(CONNECTION_MOVES, f"coordinator {self._shown}", self.state, state)
+            self.state, self._since = state, time.time()
+        self._reason = reason
+        self.publish()

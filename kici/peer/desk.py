@@ -1,0 +1,239 @@
+"""Jobs between the pool, the outbox and the coordinators: the peer's middle (house.md 3)."""
+
+import logging
+import time
+from collections.abc import Mapping
+from functools import partial
+
+from kici.contracts.link import JobKey, Message
+from kici.contracts.link.jobs import (
+    JobAccepted,
+    JobDeclined,
+    JobDispatched,
+    JobFinished,
+    JobLogged,
+    JobProgressed,
+    JobStored,
+    LogCredit,
+    ScalerReported,
+)
+from kici.contracts.wire import encode
+from kici.peer.connection import note
+from kici.peer.coordinator import Coordinator
+from kici.peer.disk import Disk
+from kici.peer.outbox import Outbox
+from kici.peer.publish import Publisher
+from kici.peer.spool import Frame, Spool
+from kici.protocol.machine import Action, Actions, Forget, Note, Tell
+from kici.protocol.offers import Conclude, Offers, Promise, Reply, Report
+from kici.protocol.peer_actions import Joined, Offered, Receipted
+from kici.shell.child import ChildShell
+
+log = logging.getLogger("kici.peer")
+
+#: Log bytes the pool may have on their way to us; given back as they leave.
+CREDIT_BYTES = 2**20
+#: Given back in such steps, not for each line.
+_REFUND_BYTES = 64 * 1024
+#: Records of URLs that are configured no more go to any coordinator after this long (5.3).
+ORPHAN_AFTER_S = 600.0
+
+
+class PeerDesk:
+    """Owns: what is done with offers, reports and frames. Told by: pool and coordinators."""
+
+    def __init__(
+        self, shell: ChildShell, outbox: Outbox, spool: Spool, offers: Offers, publisher: Publisher
+    ) -> None:
+        self._shell = shell
+        self._outbox = outbox
+        self._spool = spool
+        self._offers = offers
+        self._publisher = publisher
+        self._started_at = time.monotonic()
+        self._unrefunded = 0
+        self._promising: set[JobKey] = set()
+        self.disk = Disk()
+        self.coordinators: Mapping[str, Coordinator] = {}
+
+    # --- from coordinators (peer/seam.py) ------------------------------------------------
+
+    def tell(self, to: str, message: Message) -> None:
+        self._shell.tell(to, message)
+
+    def offered(self, url: str, offer: Offered) -> None:
+        key = JobKey(owner=url, run_id=offer.run_id, job_id=offer.job_id)
+        now = time.monotonic()
+        self.perform(self._offers.offered(key, offer.message_id, offer.reroute, now))
+
+    def receipted(self, url: str, receipt: Receipted) -> None:
+        key = self._outbox.confirmed_key(url, receipt.run_id, receipt.job_id)
+        self.perform(self._offers.receipted(key))
+
+    def joined(self, url: str, joined: Joined) -> bool:
+        for other in self.coordinators.values():
+            same = joined.coordinator_id and other.coordinator_id == joined.coordinator_id
+            if other.url != url and other.connected and same:
+                fields = {"url": url, "first": other.url, "coordinatorId": joined.coordinator_id}
+                log.warning("Two URLs lead to one coordinator; the second is dropped", extra=fields)
+                return False
+        self.coordinators[url].joined(joined)
+        return True
+
+    def replay(self, url: str, coordinator_id: str | None) -> None:
+        """Every concluded record of ``url`` is sent (again), after the job's logs (P54, P55)."""
+        late = time.monotonic() - self._started_at >= ORPHAN_AFTER_S
+        self._outbox.adopt_orphans(url, coordinator_id, any_cluster=late)
+        keys = self._outbox.concluded(url)
+        if keys:
+            ids = [key.job_id for key in keys[:20]]
+            fields = {"url": url, "count": len(keys), "jobIds": ids}
+            log.info("Replaying buffered terminal job statuses to coordinator", extra=fields)
+        for key in keys:
+            self.coordinators[url].report(key)
+
+    def report(self, key: JobKey) -> bytes | None:
+        return self._outbox.message(key)
+
+    # --- from the pool -------------------------------------------------------------------
+
+    def pool_said(self, message: Message) -> None:
+        match message:
+            case JobAccepted():
+                self.perform(self._offers.accepted(message.key))
+            case JobDeclined():
+                self.perform(self._offers.declined(message.key, message.reason))
+            case JobDispatched():
+                self._offers.dispatched(message.key)
+            case JobProgressed() | ScalerReported():
+                self._relay(message.key, message.frame, 0, 0)
+            case JobLogged():
+                self._relay(message.key, message.frame, message.n_lines, len(message.frame))
+            case JobFinished():
+                self.perform(self._offers.finished(message.key, message.frame))
+
+    def pool_started(self) -> None:
+        """A new pool: it has no log credit and knows nothing that no agent tells it."""
+        self._unrefunded = 0
+        self.grant()
+        self.perform(self._offers.pool_restarted())
+
+    def grant(self) -> None:
+        self._shell.tell("pool", LogCredit(n_bytes=CREDIT_BYTES))
+
+    def refund(self, n_bytes: int) -> None:
+        """Log bytes have left: the pool may send as many again."""
+        self._unrefunded += n_bytes
+        if self._unrefunded >= _REFUND_BYTES:
+            amount, self._unrefunded = self._unrefunded, 0
+            self._shell.tell("pool", LogCredit(n_bytes=amount))
+
+    def say_outbox(self, *, to_pool: bool) -> None:
+        state = self._outbox.state(self._publisher.next_rev())
+        self._publisher.publish("outbox", state)
+        if to_pool:
+            self._shell.tell("pool", state)
+
+    def say_spool(self) -> None:
+        self._publisher.publish("spool", self._spool.state(self._publisher.next_rev()))
+
+    # --- actions -------------------------------------------------------------------------
+
+    def perform(self, actions: Actions) -> None:
+        """Do ``actions``; a list that needs the disk is done in the disk's order."""
+        if any(isinstance(action, Promise | Conclude | Forget) for action in actions):
+            self._promising.update(a.key for a in actions if isinstance(a, Promise))
+            self.disk.put(partial(self._perform_stored, actions))
+            return
+        for action in actions:
+            self._perform_one(action)
+
+    def _perform_stored(self, actions: Actions) -> None:
+        for index, action in enumerate(actions):
+            match action:
+                case Promise():
+                    if not self._promise(action.key, actions[index + 1 :]):
+                        return
+                case Conclude():
+                    self._conclude(action)
+                case Forget():
+                    self._forget(action.key)
+                case _:
+                    self._perform_one(action)
+        self.say_outbox(to_pool=False)
+
+    def _perform_one(self, action: Action) -> None:
+        match action:
+            case Tell():
+                self._shell.tell(action.to, action.message)
+            case Reply():
+                self._reply(action)
+            case Report():
+                self.coordinators[action.key.owner].report(action.key)
+            case Note():
+                note(action)
+
+    def _reply(self, reply: Reply) -> None:
+        coordinator = self.coordinators.get(reply.owner)
+        if coordinator is None:
+            return
+        coordinator.counters["jobs_accepted" if reply.ack.accepted else "jobs_refused"] += 1
+        coordinator.send(encode(reply.ack))
+
+    def _promise(self, key: JobKey, then: Actions) -> bool:
+        try:
+            self.disk.in_thread(self._outbox.open, key, self._coordinator_id(key))
+        except OSError as error:
+            ids = [action.ack.message_id for action in then if isinstance(action, Reply)]
+            self.perform(self._offers.not_promised(key, ids, str(error)))
+            return False
+        finally:
+            self._promising.discard(key)
+        return True
+
+    def _conclude(self, action: Conclude) -> None:
+        key = action.key
+        fields = {"runId": key.run_id, "jobId": key.job_id}
+        try:
+            self.disk.in_thread(self._outbox.conclude, key, action.frame, self._coordinator_id(key))
+        except OSError as error:
+            # Sent anyway; the pool keeps its row until the disk takes the record.
+            text = "Failed to persist terminal job status to outbox"
+            log.error(text, extra={**fields, "error": str(error)})
+        else:
+            log.info("Persisted terminal job status to durable outbox", extra=fields)
+            self._shell.tell("pool", JobStored(key=key))
+        self._report_now(key)
+
+    def _forget(self, key: JobKey) -> None:
+        try:
+            self.disk.in_thread(self._outbox.forget, key)
+        except OSError as error:
+            # It stays, is sent again and confirmed again.
+            log.error("Outbox record cannot be deleted", extra={"error": str(error)})
+
+    def _report_now(self, key: JobKey) -> None:
+        coordinator = self.coordinators.get(key.owner)
+        if coordinator is not None:
+            coordinator.report(key)
+
+    def _coordinator_id(self, key: JobKey) -> str | None:
+        coordinator = self.coordinators.get(key.owner)
+        return coordinator.coordinator_id if coordinator else None
+
+    def _relay(self, key: JobKey, frame: bytes, n_lines: int, credit: int) -> None:
+        if key in self._promising:
+            # Nothing about a job goes out before its acknowledgement.
+            self.disk.put(partial(self._relay_now, key, frame, n_lines, credit))
+        else:
+            self._relay_now(key, frame, n_lines, credit)
+
+    def _relay_now(self, key: JobKey, frame: bytes, n_lines: int, credit: int) -> None:
+        coordinator = self.coordinators.get(key.owner)
+        if coordinator is None or not self._offers.relays(key):
+            self.refund(credit)
+            if coordinator is not None:
+                coordinator.counters["frames_not_owned"] += 1
+            return
+        item = Frame(key.owner, key.run_id, key.job_id, n_lines, frame)
+        coordinator.outflow.put(item, credit)

@@ -1,0 +1,240 @@
+"""The peer process: the worker's side of every coordinator link (house.md 1-3)."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import gevent
+from gevent.event import Event
+
+from kici import __version__
+from kici.contracts.link.jobs import JobStored
+from kici.contracts.link.lifecycle import DrainState, Hello, Leave, SnapshotRequest
+from kici.contracts.link.views import PoolCapacity
+from kici.peer.coordinator import Coordinator, Shared
+from kici.peer.credentials import Credentials
+from kici.peer.desk import PeerDesk
+from kici.peer.outbox import Outbox
+from kici.peer.outflow import Outflow
+from kici.peer.publish import Publisher
+from kici.peer.spool import Spool
+from kici.protocol.heartbeat import advert
+from kici.protocol.offers import Offers
+from kici.protocol.peer_actions import PeerSettings
+from kici.protocol.settings_pull import SettingsPull
+from kici.protocol.urls import is_exposed, shown_url
+from kici.shell.child import ChildBoot, ChildShell, Received
+from kici.shell.host_facts import host_facts
+
+log = logging.getLogger("kici.peer")
+
+#: Outstanding receipts are awaited this long before ``peer.leaving`` (5.4).
+RECEIPTS_WITHIN_S = 10.0
+#: A close handshake may take this long.
+CLOSE_WITHIN_S = 5.0
+#: Retention, spool display and disk retries are looked at this often.
+_HOUSEKEEPING_S = 60.0
+_RETRY_S = 5.0
+_AGE_WARNING_S = 86400.0
+_POLL_S = 0.02
+
+
+def run(boot: ChildBoot) -> int:
+    """The peer child after its fork; returns its exit code."""
+    shell = ChildShell(boot)
+    try:
+        peer = Peer(shell)
+    except OSError as error:
+        log.error("Peer cannot start", extra={"error": str(error)})
+        shell.fail(f"data directory: {error}")
+    return peer.serve()
+
+
+class Peer:
+    """Owns: the parts of the peer process and their order at start and end."""
+
+    def __init__(self, shell: ChildShell) -> None:
+        settings = shell.config.settings
+        self._shell = shell
+        self._capacity: PoolCapacity | None = None
+        self._draining = False
+        self._changed = Event()
+        urls = tuple(dict.fromkeys(settings.coordinator_urls))
+        self._outbox = Outbox(
+            Path(settings.data_dir) / "worker-outbox",
+            urls,
+            max_age_s=settings.outbox_max_age_s,
+            wall=time.time,
+        )
+        self._outbox.load()
+        directory = settings.log_spool_dir or os.path.join(settings.runtime_dir, "log-spool")
+        self._spool = Spool(Path(directory), urls, settings.log_spool_max_bytes, _wall_ms)
+        self._offers = Offers(_wall_ms)
+        self._offers.restore(self._outbox.keys(is_open=True), self._outbox.keys(is_open=False))
+        self._credentials = Credentials(
+            Path(settings.credential_file),
+            settings.instance_id,
+            settings.join_token.reveal() if settings.join_token else None,
+            time.time,
+        )
+        publisher = Publisher(shell)
+        self._desk = PeerDesk(shell, self._outbox, self._spool, self._offers, publisher)
+        shared = Shared(
+            settings=PeerSettings(
+                instance_id=settings.instance_id,
+                software_version=__version__,
+                heartbeat_interval_s=settings.heartbeat_interval_s,
+            ),
+            credentials=self._credentials,
+            pull=SettingsPull(),
+            publisher=publisher,
+            facts=host_facts,
+            max_delay_ms=settings.max_reconnect_delay_s * 1000,
+        )
+        self._coordinators = {
+            url: Coordinator(
+                index, url, shared, self._desk, Outflow(url, self._spool, self._desk.refund)
+            )
+            for index, url in enumerate(urls)
+        }
+        self._desk.coordinators = self._coordinators
+        self._watch(publisher.worker)
+        self._watch(self._desk.disk.worker)
+
+    def serve(self) -> int:
+        """Everything until ``leave``."""
+        self._announce()
+        self._desk.grant()
+        dialers = [gevent.spawn(each.run) for each in self._coordinators.values()]
+        for greenlet in (*dialers, gevent.spawn(self._keep_time), gevent.spawn(self._keep_house)):
+            self._watch(greenlet)
+        self._shell.ready()
+        while True:
+            received = self._shell.inbox.get()
+            if isinstance(received.body, Leave):
+                self._leave(received.body.within_s)
+                gevent.joinall(dialers, timeout=1.0)
+                self._shell.flush(1.0)
+                self._spool.close()
+                return 0
+            self._handle(received)
+
+    def _handle(self, received: Received) -> None:
+        match received.body:
+            case Hello(name="pool"):
+                self._desk.pool_started()
+            case Hello(name="web"):
+                self._say_everything(to_pool=False)
+            case PoolCapacity():
+                self._capacity = received.body
+                self._advertise()
+            case DrainState():
+                self._draining = received.body.draining
+                self._advertise()
+            case SnapshotRequest():
+                self._say_everything(to_pool=True)
+            case _:
+                self._desk.pool_said(received.body)
+        self._changed.set()
+
+    def _advertise(self) -> None:
+        offered = advert(self._capacity, draining=self._draining)
+        for coordinator in self._coordinators.values():
+            coordinator.advertise(offered)
+
+    def _say_everything(self, *, to_pool: bool) -> None:
+        for coordinator in self._coordinators.values():
+            coordinator.publish()
+        self._desk.say_spool()
+        self._desk.say_outbox(to_pool=to_pool)
+
+    def _announce(self) -> None:
+        urls = list(self._coordinators)
+        settings = self._shell.config.settings
+        fields = {
+            "coordinatorUrls": [shown_url(url) for url in urls],
+            "coordCount": len(urls),
+            "instanceId": settings.instance_id,
+            "port": settings.port,
+        }
+        log.info("Worker mode — connecting to coordinator(s)", extra=fields)
+        if len(urls) == 1:
+            log.warning(
+                "Only one coordinator URL is configured; a worker must be connected to every "
+                "coordinator that shares the database, or jobs longer than two minutes are lost"
+            )
+        for url in filter(is_exposed, urls):
+            log.warning("Coordinator link is not protected by TLS", extra={"url": shown_url(url)})
+        self._credentials.warn_of_age()
+
+    def _keep_time(self) -> None:
+        """Offers the pool does not answer are refused in time."""
+        while True:
+            deadline = self._offers.deadline
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is None or left > 0:
+                self._changed.wait(left)
+                self._changed.clear()
+            self._desk.perform(self._offers.tick(time.monotonic()))
+
+    def _keep_house(self) -> None:
+        warn_at = time.monotonic() + _AGE_WARNING_S
+        shown = (0, 0)
+        while True:
+            unwritten = self._outbox.has_unwritten
+            gevent.sleep(_RETRY_S if unwritten or self._spool.n_bytes else _HOUSEKEEPING_S)
+            self._desk.disk.put(self._tidy_outbox)
+            self._credentials.write_pending()
+            if (self._spool.n_bytes, self._spool.n_lost_lines) != shown:
+                shown = (self._spool.n_bytes, self._spool.n_lost_lines)
+                self._desk.say_spool()
+            if time.monotonic() >= warn_at:
+                warn_at += _AGE_WARNING_S
+                self._credentials.warn_of_age()
+
+    def _tidy_outbox(self) -> None:
+        disk = self._desk.disk
+        for key in disk.in_thread(self._outbox.retry_unwritten):
+            self._shell.tell("pool", JobStored(key=key))
+        stale = disk.in_thread(self._outbox.prune)
+        for key in stale:
+            self._offers.expired(key)
+            if key.owner in self._coordinators:
+                self._coordinators[key.owner].counters["records_expired"] += 1
+        if stale:
+            self._desk.say_outbox(to_pool=False)
+
+    def _leave(self, within_s: float) -> None:
+        """Receipts, ``peer.leaving``, close 1000: in this order, and all in time (5.4, P70)."""
+        deadline = time.monotonic() + min(
+            RECEIPTS_WITHIN_S, max(0.0, within_s - CLOSE_WITHIN_S - 1)
+        )
+        while time.monotonic() < deadline and self._outstanding():
+            while not self._shell.inbox.empty():
+                self._handle(self._shell.inbox.get())
+            gevent.sleep(_POLL_S)
+        close_s = min(CLOSE_WITHIN_S, max(0.5, within_s - 1))
+        leaving = [gevent.spawn(each.leave, close_s) for each in self._coordinators.values()]
+        gevent.joinall(leaving, timeout=close_s + 1)
+
+    def _outstanding(self) -> bool:
+        if not self._desk.disk.is_idle or not self._shell.inbox.empty():
+            return True
+        return any(
+            each.connected and (self._outbox.concluded(url) or not each.outflow.is_empty())
+            for url, each in self._coordinators.items()
+        )
+
+    def _watch(self, greenlet: gevent.Greenlet) -> None:
+        greenlet.link_exception(_crash)
+
+
+def _crash(greenlet: gevent.Greenlet) -> None:
+    """A bug of ours in any part ends the process; the supervisor starts it afresh."""
+    log.critical("Peer part failed", extra={"error": repr(greenlet.exception)})
+    os._exit(1)
+
+
+def _wall_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,125 @@
+"""A queue of byte records on disk, in files that are deleted once they are read.
+
+Not fsynced: it survives the death of a process, not a power cut. The read position stands in
+each file's first bytes, so that a restart does not repeat what was taken.
+"""
+
+import contextlib
+import os
+import struct
+from pathlib import Path
+
+from kici.shell.durable import PRIVATE_FILE
+
+#: A file is begun anew above this size: the space of what is read comes back in such steps.
+SEGMENT_BYTES = 2**20
+_POSITION = struct.Struct(">Q")
+_LENGTH = struct.Struct(">I")
+_SUFFIX = ".log"
+
+
+class Segments:
+    """Owns: the files ``<name>-<number>.log`` of one queue."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._directory = directory
+        self._name = name
+        found = directory.glob(f"{name}-*{_SUFFIX}")
+        self._numbers = sorted(int(path.stem.rsplit("-", 1)[1]) for path in found)
+        self._reader: int | None = None
+        self._writer: int | None = None
+        self._position = 0
+        self._written = 0
+
+    def append(self, record: bytes) -> None:
+        """Add ``record`` at the end; ``OSError`` leaves the queue as it was."""
+        if self._writer is None or self._written >= SEGMENT_BYTES:
+            self._begin()
+        data = _LENGTH.pack(len(record)) + record
+        assert self._writer is not None
+        written = os.pwrite(self._writer, data, self._written)
+        if written != len(data):
+            os.ftruncate(self._writer, self._written)
+            raise OSError("disk full")
+        self._written += written
+
+    def first(self) -> bytes | None:
+        """The oldest record, left in place."""
+        while self._numbers:
+            if self._reader is None:
+                self._reader = os.open(self._path(self._numbers[0]), os.O_RDWR | os.O_CLOEXEC)
+                head = os.pread(self._reader, _POSITION.size, 0)
+                self._position = max(int.from_bytes(head, "big"), _POSITION.size)
+            record = self._read_at(self._position)
+            if record is not None:
+                return record
+            if len(self._numbers) == 1 and self._writer is not None:
+                self.clear()
+                return None
+            self._drop_first()
+        return None
+
+    def drop(self, record: bytes) -> None:
+        """``record``, got by ``first``, is dealt with."""
+        assert self._reader is not None
+        self._position += _LENGTH.size + len(record)
+        os.pwrite(self._reader, _POSITION.pack(self._position), 0)
+
+    def scan(self) -> list[bytes]:
+        """Every record, for the counts after a restart; reads one file at a time."""
+        records: list[bytes] = []
+        for number in self._numbers:
+            data = self._path(number).read_bytes()
+            position = max(int.from_bytes(data[: _POSITION.size], "big"), _POSITION.size)
+            while position + _LENGTH.size <= len(data):
+                (length,) = _LENGTH.unpack_from(data, position)
+                position += _LENGTH.size
+                if position + length > len(data):
+                    break
+                records.append(data[position : position + length])
+                position += length
+        return records
+
+    def clear(self) -> None:
+        """Delete everything."""
+        while self._numbers:
+            self._drop_first()
+
+    def close(self) -> None:
+        for descriptor in (self._reader, self._writer):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._reader = self._writer = None
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{self._name}-{number}{_SUFFIX}"
+
+    def _begin(self) -> None:
+        number = self._numbers[-1] + 1 if self._numbers else 1
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        writer = os.open(self._path(number), flags, PRIVATE_FILE)
+        if self._writer is not None:
+            os.close(self._writer)
+        self._writer, self._written = writer, _POSITION.size
+        self._numbers.append(number)
+        os.pwrite(writer, _POSITION.pack(_POSITION.size), 0)
+
+    def _read_at(self, position: int) -> bytes | None:
+        assert self._reader is not None
+        head = os.pread(self._reader, _LENGTH.size, position)
+        if len(head) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack(head)
+        record = os.pread(self._reader, length, position + _LENGTH.size)
+        return record if len(record) == length else None
+
+    def _drop_first(self) -> None:
+        number = self._numbers.pop(0)
+        if self._reader is not None:
+            os.close(self._reader)
+            self._reader = None
+        if not self._numbers and self._writer is not None:
+            os.close(self._writer)
+            self._writer = None
+        with contextlib.suppress(FileNotFoundError):
+            self._path(number).unlink()
