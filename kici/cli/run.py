@@ -1,10 +1,8 @@
 """``kici-worker run``: the daemon. Nothing heavy at module top (memory and start time)."""
 
 import argparse
-import json
+import logging
 import os
-import sys
-import time
 import traceback
 from collections.abc import Mapping
 
@@ -42,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
         fatal(str(error), os.environ)
         return config_exit_code(os.environ) if args.exit_config is None else args.exit_config
     log.setup(config.settings)
+    for warning in config.warnings:
+        logging.getLogger("kici.supervisor").warning(warning)
     from kici.supervisor.main import run as supervise
 
     return supervise(config)
@@ -54,20 +54,11 @@ def config_exit_code(environ: Mapping[str, str]) -> int:
 
 
 def fatal(error: str, environ: Mapping[str, str]) -> None:
-    """The one line of a start that failed before logging was configured (spec 2.6)."""
-    if environ.get("KICI_LOG_FORMAT") == "plain" or (
-        sys.stdout.isatty() and environ.get("KICI_LOG_FORMAT") != "json"
-    ):
-        print(f"error Fatal startup error: {error}", flush=True)
-        return
-    now = time.time()
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
-    line = {
-        "error": error,
-        "level": "error",
-        "message": "Fatal startup error",
-        "service": "orchestrator",
-        "stack": "".join(traceback.format_stack(limit=3)),
-        "timestamp": stamp,
-    }
-    print(json.dumps(line, sort_keys=True), flush=True)
+    """The one line of a start that failed before the settings were known (spec 2.6)."""
+    from kici import log
+
+    given = environ.get("KICI_LOG_FORMAT", "")
+    log.setup(format=given if given in ("plain", "json") else "auto")
+    logging.getLogger("kici.supervisor").error(
+        "Fatal startup error", extra={"error": error, "stack": "".join(traceback.format_stack())}
+    )

@@ -7,7 +7,9 @@ ABOUT = "Edge worker of the KiCI continuous-integration system."
 DEFAULT = "run"
 VERBS = {
     "run": "kici.cli.run",
+    "check-config": "kici.cli.check_config",
     "version": "kici.cli.version",
+    "token": "kici.cli.token",
     "status": "kici.cli.status",
     "jobs": "kici.cli.jobs",
     "drain": "kici.cli.drain",
