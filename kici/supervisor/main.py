@@ -12,6 +12,7 @@ from kici.config.model import Config
 from kici.contracts.states import ChildName
 from kici.supervisor.fork import RunChild, freeze
 from kici.supervisor.listen import PortUnavailable, open_listener
+from kici.supervisor.liveness import Liveness
 from kici.supervisor.preload import import_gevent, patch_ssl, real_children
 from kici.supervisor.reload import Load
 from kici.supervisor.signals import SignalQueue
@@ -28,11 +29,13 @@ def run(
     *,
     children: Callable[[], Mapping[ChildName, RunChild]] = real_children,
     load: Load | None = None,
+    liveness: Liveness | None = None,
 ) -> int:
-    """Serve until told to stop. ``children`` and ``load`` (SIGHUP) are there for tests."""
+    """Serve until told to stop. The keyword arguments are seams for tests: the children, how
+    SIGHUP loads, the times of the pings."""
     signals = SignalQueue()
     try:
-        return _run(config, children, load or _load_again, signals)
+        return _run(config, children, load or _load_again, liveness or Liveness(), signals)
     finally:
         signals.close()
         _let_go_of_stdout()
@@ -42,6 +45,7 @@ def _run(
     config: Config,
     children: Callable[[], Mapping[ChildName, RunChild]],
     load: Load,
+    liveness: Liveness,
     signals: SignalQueue,
 ) -> int:
     settings = config.settings
@@ -58,7 +62,7 @@ def _run(
         # Here, not above: the library imports ssl, and must find it patched.
         from kici.supervisor.worker import Worker
 
-        worker = Worker(config, table, load, signals, listener)
+        worker = Worker(config, table, load, liveness, signals, listener)
         freeze()
         try:
             return worker.serve()

@@ -47,6 +47,7 @@ class Worker(Supervisor):
         config: Config,
         table: Mapping[ChildName, RunChild],
         load: Load,
+        pulse: liveness.Liveness,
         signals: SignalQueue,
         listener: socket.socket,
     ) -> None:
@@ -60,7 +61,7 @@ class Worker(Supervisor):
         self._listener = listener
         self._links = ChildLinks()
         self._drain = drain.Drain(config.settings.drain_timeout_s)
-        self._liveness = liveness.Liveness()
+        self._liveness = pulse
         self._service = ServiceStatus(Notifier(os.environ))
         self._roster = Roster(self._service)
         self._reload_rev = 0

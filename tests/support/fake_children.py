@@ -7,6 +7,7 @@ exists). Each child appends what it hears to ``<child>.heard``, one JSON line a 
 
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -136,10 +137,21 @@ def _load(directory: Path, config_: Config):
     return load
 
 
+def _like_macos() -> None:
+    from kici.shell import host
+
+    sys.modules["setproctitle"] = None
+    host.link_kind = lambda: socket.SOCK_DGRAM
+    host.FD_DIRECTORIES = ()
+    host.abstract_sockets = lambda: False
+
+
 def main() -> int:
     """``python fake_children.py DIRECTORY PORT [JSON of settings]``; logs JSON lines."""
     import logging
 
+    if os.environ.get("TEST_LIKE_MACOS"):
+        _like_macos()
     directory, port = Path(sys.argv[1]), int(sys.argv[2])
     settings = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
 
@@ -156,13 +168,16 @@ def main() -> int:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(Lines())
     logging.basicConfig(level=logging.DEBUG, handlers=[handler])
+    from kici.supervisor.liveness import Liveness
     from kici.supervisor.main import run
 
+    interval_s, hung_after_s = json.loads(os.environ.get("TEST_PINGS", "[20, 60]"))
     made = config(directory, port, **settings)
     return run(
         made,
         children=lambda: dict.fromkeys(list(ChildName)[1:], run_child),
         load=_load(directory, made),
+        liveness=Liveness(interval_s, hung_after_s),
     )
 
 
