@@ -82,9 +82,12 @@ def unknown_names(environ: Iterable[str], settings: Iterable[str]) -> list[str]:
 
 
 def nearest(name: str, settings: Iterable[str]) -> str | None:
-    """The known name within ``max(2, length / 4)`` edits, the closest and then first."""
+    """The known name that only lacks its middle, else the closest within the spec's limit."""
     limit = max(2, len(name) // 4)
     ours = frozenset(settings)
+    longer = [other for other in ours if other.endswith(name.removeprefix(PREFIX[:-1]))]
+    if len(longer) == 1:  # KICI_JOIN_TOKEN for KICI_CLUSTER_JOIN_TOKEN
+        return longer[0]
     known = ours | _TOLERATED_NAMES | ADVICE.keys()
     # On a tie a setting of ours is likelier to be meant than a name without effect.
     best = min((edits(name, other, limit), other not in ours, other) for other in known)
