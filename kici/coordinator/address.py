@@ -11,7 +11,7 @@ UNKNOWN = "unknown"
 def client_address(
     remote: str, headers: Sequence[tuple[str, str]], trusted: Sequence[Network]
 ) -> str:
-    """``remote`` (``host:port`` or ``[host]:port``), or what a trusted proxy says instead:
+    """``remote`` (``host:port``, brackets or not), or what a trusted proxy says instead:
     ``X-Real-IP``, else the first element of ``X-Forwarded-For``."""
     address = _host(remote)
     if not _is_trusted(address, trusted):
@@ -22,7 +22,7 @@ def client_address(
 
 
 def _host(remote: str) -> str:
-    host = remote.rpartition(":")[0] if remote.count(":") == 1 or "]" in remote else remote
+    host = remote.rpartition(":")[0]
     return host.strip("[]").removeprefix("::ffff:") or UNKNOWN
 
 

@@ -15,7 +15,9 @@ class PeerLink(Protocol):
     """One authenticated connection, as the coordinator uses it."""
 
     address: str
-    role: str
+
+    @property
+    def role(self) -> str: ...
 
     def say(self, message: Wire) -> bool:
         """Queue a message; False when the connection is over."""

@@ -9,10 +9,12 @@ from pathlib import Path
 import msgspec
 
 from kici.errors import ConfigError, Problem
+from kici.shell.durable import make_directory
 
 PREFIX = "KICI_COORDINATOR_"
 DEFAULT_PORT = 4000
-#: 25 MiB frames of 2,000 workers are not to be had at once, but each may send one.
+#: In the data directory: the URL of the running coordinator, for tools on its machine.
+ENDPOINT_FILE = "endpoint"
 LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -83,6 +85,7 @@ def instance_id(settings: CoordinatorSettings) -> str:
         return settings.instance_id
     path = Path(settings.data_dir) / "instance-id"
     try:
+        make_directory(settings.data_dir)
         if not path.exists():
             path.write_text(f"coordinator-{uuid.uuid4()}\n", encoding="ascii")
         return path.read_text(encoding="ascii").strip()

@@ -44,6 +44,8 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             raise ConfigError([Problem(str(self.path), f"cannot be used: {error}")]) from error
         self.dirty = False
+        #: Called when a transaction is opened: somebody must commit it soon.
+        self.on_begin: Callable[[], None] = lambda: None
         #: Called after each commit (True) or rollback (False) of a transaction.
         self.on_outcome: Callable[[bool], None] = lambda _: None
         self._seen_version = self._data_version()
@@ -79,6 +81,7 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
         self.dirty = True
+        self.on_begin()
 
     def write(self, sql: str, *values: Any) -> int:
         """Change rows; how many. Durable after ``commit``."""

@@ -10,10 +10,12 @@ import json
 import secrets
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from kici.coordinator.store import Store, StoreError
+from kici.coordinator.times import iso
 from kici.protocol.coordinator_auth import Credential, DoorError, Joined, token_hash
 from kici.protocol.handshake import credential_hash
 
@@ -30,7 +32,7 @@ ACCEPTED_ROLES = ("worker",)
 _ACTIVE = "instance_id = ? AND revoked_at IS NULL AND expires_at > ?"
 
 
-class MintedToken(msgspec.Struct, frozen=True, rename="camel"):
+class MintedToken(msgspec.Struct, frozen=True):
     """A new token, shown once. ``token`` is SECRET; ``expires_at`` epoch milliseconds."""
 
     token: str
@@ -40,7 +42,7 @@ class MintedToken(msgspec.Struct, frozen=True, rename="camel"):
     expires_at: int
 
 
-class PeerRow(msgspec.Struct, frozen=True, rename="camel"):
+class PeerRow(msgspec.Struct, frozen=True):
     """One credential in force; moments are epoch milliseconds."""
 
     instance_id: str
@@ -48,6 +50,16 @@ class PeerRow(msgspec.Struct, frozen=True, rename="camel"):
     created_at: int
     last_seen_at: int | None
     expires_at: int
+
+    def shown(self) -> dict[str, Any]:
+        """As the API and ``kici-admin peer list`` show it."""
+        return {
+            "instanceId": self.instance_id,
+            "role": self.role,
+            "createdAt": iso(self.created_at),
+            "lastSeenAt": iso(self.last_seen_at) if self.last_seen_at else None,
+            "expiresAt": iso(self.expires_at),
+        }
 
 
 class Tokens:

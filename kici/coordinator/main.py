@@ -1,0 +1,131 @@
+"""The coordinator's process: bind, serve, tick, leave in order (C57)."""
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.event
+import gevent.socket
+from gevent.pywsgi import WSGIServer
+
+from kici.coordinator.admin_token import admin_token
+from kici.coordinator.api import Api
+from kici.coordinator.service import Service
+from kici.coordinator.settings import ENDPOINT_FILE, CoordinatorSettings
+from kici.coordinator.store import BATCH_S
+from kici.errors import ConfigError, Problem
+from kici.shell.durable import write_atomic
+from kici.shell.upgrade import upgrade_handler
+from kici.shell.websocket_server import websocket_route
+
+_log = logging.getLogger("kici.coordinator")
+TICK_S = 0.5
+#: Connections that may wait to be accepted: 2,000 workers come back at once after a restart.
+BACKLOG = 4096
+#: One blocked read or write of an HTTP client; waiting readers are quiet for 30 s.
+STALL_S = 60.0
+#: How long peers get to answer our close.
+LEAVE_S = 5.0
+EXIT_OK = 0
+EXIT_CONFIG = 2
+
+
+def run(settings: CoordinatorSettings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. The caller has monkey-patched."""
+    try:
+        service = Service(settings)
+        token = admin_token(settings.data_dir)
+        listener = _bind(settings)
+    except ConfigError as error:
+        print(f"kici-coordinator: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    stop = gevent.event.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, stop.set)
+    server = _serve(listener, service, token)
+    _announce(settings, listener.getsockname()[1])
+    loops = [
+        gevent.spawn(_every, TICK_S, service.tick),
+        gevent.spawn(_every, BATCH_S, service.flush),
+    ]
+    stop.wait()
+    _log.info("Coordinator shutting down", extra={"peers": service.n_open})
+    service.leave()
+    _wait_for_peers(service)
+    gevent.killall(loops)
+    server.stop(timeout=1.0)
+    service.store.close()
+    return EXIT_OK
+
+
+def _bind(settings: CoordinatorSettings) -> Any:
+    family = gevent.socket.AF_INET6 if ":" in settings.host else gevent.socket.AF_INET
+    listener = gevent.socket.socket(family, gevent.socket.SOCK_STREAM)
+    listener.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        where = f"{settings.host}:{settings.port}"
+        raise ConfigError([Problem(where, f"cannot listen: {error.strerror}")]) from error
+    return listener
+
+
+def _serve(listener: Any, service: Service, token: str) -> WSGIServer:
+    routed = upgrade_handler({"/ws/peer": websocket_route(service.serve_peer)})
+
+    class Handler(routed):  # type: ignore[misc, valid-type]
+        def __init__(self, sock: Any, *rest: Any) -> None:
+            sock.settimeout(STALL_S)
+            super().__init__(sock, *rest)
+
+    server = WSGIServer(
+        listener, Api(service).app(token), handler_class=Handler, log=None, error_log=None
+    )
+    server.start()
+    return server
+
+
+def _announce(settings: CoordinatorSettings, port: int) -> None:
+    # Where ``kici`` and ``kici-admin`` on this machine find us.
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    write_atomic(Path(settings.data_dir) / ENDPOINT_FILE, f"{url}\n".encode())
+    if settings.port_file:
+        write_atomic(Path(settings.port_file), f"{port}\n".encode(), 0o644)
+    fields = {"port": port, "host": settings.host, "dataDir": settings.data_dir, "pid": os.getpid()}
+    _log.info("Coordinator listening", extra=fields)
+
+
+def _every(seconds: float, task: Any) -> None:
+    """Call ``task`` for ever; a bug in it ends the process rather than its work in silence."""
+    while True:
+        gevent.sleep(seconds)
+        try:
+            task()
+        except Exception:  # noqa: BLE001 - said, then the process ends
+            _log.critical("Coordinator loop failed", exc_info=True)
+            os._exit(1)
+
+
+def _flush(service: Service) -> None:
+    """Commit what was written, ``BATCH_S`` after the first of it; no wake-up while idle."""
+    written = gevent.event.Event()
+    service.store.on_begin = written.set
+    written.set()
+    while True:
+        written.wait()
+        gevent.sleep(BATCH_S)
+        written.clear()
+        service.flush()
+
+
+def _wait_for_peers(service: Service) -> None:
+    with gevent.Timeout(LEAVE_S, False):
+        while service.n_open:
+            gevent.sleep(0.02)
