@@ -20,10 +20,19 @@ from kici.shell.server_connection import WRITE_TIMEOUT_S, ServerConnection
 from kici.shell.upgrade import Upgrade
 from kici.shell.websocket import Disconnected, UpgradeRefused, check_upgrade
 
-__all__ = ["ServerConnection", "accept", "accept_passed", "keep_alive", "websocket_route"]
+__all__ = [
+    "ServerConnection",
+    "accept",
+    "accept_passed",
+    "keep_alive",
+    "refuse_passed",
+    "websocket_route",
+]
 
 #: Largest message unless the caller says otherwise (agent spec 1.2, peer spec 1.2).
 MAX_SIZE = 25 * 2**20
+#: As long as an agent may be silent in spite of pings (agent spec A25).
+_UNACKNOWLEDGED_MS = 90_000
 
 
 def websocket_route(
@@ -58,7 +67,7 @@ def accept(upgrade: Upgrade, *, max_size: int = MAX_SIZE) -> ServerConnection:
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
             f"Connection: Upgrade\r\nSec-WebSocket-Accept: {key}\r\n\r\n"
         )
-        sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
+        _tune(sock)
         _answer(sock, answer)
     except UpgradeRefused as refused:
         with contextlib.suppress(OSError):
@@ -69,6 +78,16 @@ def accept(upgrade: Upgrade, *, max_size: int = MAX_SIZE) -> ServerConnection:
         sock.close()
         raise
     return ServerConnection(sock, early=upgrade.early, remote=upgrade.remote, max_size=max_size)
+
+
+def _tune(sock: Any) -> None:
+    """Small frames go at once; the kernel gives up on a host that acknowledges nothing."""
+    if sock.family not in (gevent.socket.AF_INET, gevent.socket.AF_INET6):
+        return
+    sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
+    option = getattr(gevent.socket, "TCP_USER_TIMEOUT", None)  # not on macOS
+    if option is not None:
+        sock.setsockopt(gevent.socket.IPPROTO_TCP, option, _UNACKNOWLEDGED_MS)
 
 
 def _answer(sock: Any, text: str) -> None:
@@ -115,6 +134,11 @@ def accept_passed(
         socket=sock,
     )
     return accept(upgrade, max_size=max_size)
+
+
+def refuse_passed(fd: int) -> None:
+    """Close a passed socket without an answer: we have too many."""
+    os.close(fd)
 
 
 def keep_alive(connection: ServerConnection, interval_s: float, dead_after_s: float) -> None:

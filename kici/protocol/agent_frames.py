@@ -1,0 +1,62 @@
+"""Frames of agents: parsing and the rules that types do not say (agent spec 2.0). Pure."""
+
+import re
+
+import msgspec
+
+from kici.contracts.wire import Wire
+from kici.contracts.wire import agent as wire
+
+_from_agent = msgspec.json.Decoder(wire.FromAgent)
+#: What msgspec raises for bad input, deep nesting and bad UTF-8 included.
+_BAD_INPUT = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
+
+#: Beyond these, numbers are nonsense that would overflow somewhere behind us.
+_MAX_INDEX = 2**31 - 1
+_MAX_NUMBER = 2**53
+#: One JSON escape: a whole surrogate pair, a lone half (group 1), or anything else.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+
+def parse(frame: str | bytes) -> Wire | None:
+    """The message in ``frame``; None for anything that is not one (A23a)."""
+    try:
+        return _decode(frame)
+    except _BAD_INPUT:
+        pass
+    # JavaScript cuts strings between the halves of a pair and writes the half that is left.
+    raw = frame.encode("utf-8", "replace") if isinstance(frame, str) else frame
+    mended = _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)
+    if mended == raw:
+        return None
+    try:
+        return _decode(mended)
+    except _BAD_INPUT:
+        return None
+
+
+def _decode(frame: str | bytes) -> Wire:
+    message: Wire = _from_agent.decode(frame)
+    return message
+
+
+def is_sound(message: Wire) -> bool:
+    """The rules of section 2 that types do not say, and numbers that we can calculate with."""
+    if isinstance(message, wire.AuthRequest):
+        return len(message.token) > 0 and message.protocol_version > 0
+    if isinstance(message, wire.AgentRegister):
+        n = message.max_concurrency
+        return message.agent_id != "" and (n is None or 0 < n <= _MAX_INDEX)
+    if isinstance(message, wire.StepStatus | wire.StepApprovalRequest):
+        sound = 0 <= message.step_index <= _MAX_INDEX
+    elif isinstance(message, wire.FleetBundleChunk):
+        sound = 0 <= message.seq <= _MAX_INDEX
+    elif isinstance(message, wire.LogChunk):
+        sound = -_MAX_INDEX <= message.step_index <= _MAX_INDEX
+    else:
+        sound = True
+    return sound and abs(getattr(message, "timestamp", 0)) <= _MAX_NUMBER
