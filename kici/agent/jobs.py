@@ -1,11 +1,8 @@
 """Runs one dispatched job from its checkout to its clean-up (agent spec 6.2, 6.6, 6.8)."""
 
 import os
-import shutil
-import stat
 import tempfile
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
@@ -19,6 +16,7 @@ from kici.agent.settings import AgentSettings
 from kici.agent.step_files import StepFiles
 from kici.agent.steps import GRACE_S, Commands, Interrupt, Outcome, inherited_environment
 from kici.contracts.wire.agent import JobDispatch
+from kici.shell.remove_tree import remove_tree
 
 #: Cloning a big repository over a slow line.
 CHECKOUT_TIMEOUT_S = 1800.0
@@ -79,7 +77,7 @@ class JobRun:
             state, error = self._interrupt.state, self._interrupt.reason
         self._reporter.finished(state, self._report(started, error))
         if root is not None:
-            gevent.get_hub().threadpool.apply(remove_tree, (root,))
+            remove_tree(root)
         self._reporter.cleaned()
 
     def _start_timer(self) -> gevent.Greenlet | None:
@@ -270,25 +268,6 @@ def secrets_of(dispatch: JobDispatch, agent_token: str | None) -> list[str]:
     if userinfo[1] and "/" not in userinfo[0]:
         found.append(userinfo[0].partition(":")[2])
     return [value for value in found if isinstance(value, str) and value]
-
-
-def remove_tree(path: str) -> None:
-    """Delete it all, also directories that a job made read-only."""
-
-    def retry(function: Callable[[str], Any], name: str, _error: Any) -> None:
-        for each in (os.path.dirname(name), name):
-            if os.path.isdir(each) and not os.path.islink(each):
-                os.chmod(each, stat.S_IRWXU)
-        if os.path.isdir(name) and not os.path.islink(name):
-            shutil.rmtree(name, ignore_errors=True)
-        elif os.path.lexists(name):
-            function(name)
-
-    # Errors of the second try are of no use to anybody: the directory stays.
-    try:
-        shutil.rmtree(path, onerror=retry)
-    except OSError:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _inside(source: str, workdir: str) -> str:

@@ -18,9 +18,11 @@ GRACE_S = 5.0
 _DRAIN_S = 0.3
 _POLL_S = 0.05
 
-#: What a job sees of the agent's own environment (6.8); nothing named KICI_*.
+#: What a job sees of the agent's own environment (6.8); nothing named KICI_*. The last is
+#: the worker's mark, by which it finds what an agent that was killed has left.
 INHERITED = (
     "PATH", "HOME", "USER", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR", "TZ",
+    "KICIWORKER_AGENT",
 )  # fmt: skip
 
 

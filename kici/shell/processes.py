@@ -12,13 +12,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 
 import gevent
 import msgspec
+from gevent.socket import wait_read
 
 _LINUX = sys.platform.startswith("linux")
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.02
+#: Where there is no pidfd (macOS), a process is looked at this often; each look is a ``ps``.
+_WATCH_S = 0.5
 #: ``ps`` on a busy Mac.
 _PS_TIMEOUT_S = 10.0
 
@@ -118,14 +122,50 @@ def end_all(
     return []
 
 
-def owner_of(pid: int, name: str) -> str | None:
-    """The value of variable ``name`` in the environment ``pid`` was started with."""
-    if not _LINUX:
-        return None
-    for entry in _environ(pid).split(b"\0"):
-        if entry.startswith(name.encode() + b"="):
-            return os.fsdecode(entry.partition(b"=")[2])
-    return None
+def wait_gone(process: Process, timeout_s: float) -> bool:
+    """Wait for the end of a process that need not be our child; False: it still runs."""
+    if not alive(process):
+        return True
+    try:
+        fd = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        return _poll_gone(process, timeout_s)
+    try:
+        # Opened after the look: the pid may have changed hands in between.
+        if not alive(process):
+            return True
+        wait_read(fd, timeout=timeout_s)
+    except TimeoutError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _poll_gone(process: Process, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while alive(process):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        gevent.sleep(min(left, _WATCH_S))
+    return True
+
+
+@cache
+def boot_id() -> str:
+    """Names this boot: start times are only comparable within one."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        pass
+    try:
+        words = ["sysctl", "-n", "kern.boottime"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.partition("}")[0]
 
 
 def _environ(pid: int) -> bytes:

@@ -1,0 +1,319 @@
+"""The bare-metal backend: agents as processes of this machine (scaler spec 4, S114-S121)."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+import gevent
+from gevent import subprocess
+
+from kici.config.model import ResourceSpec, Scaler
+from kici.pool.scalers.base import KILL_S, BackendEvent, EventKind, FoundAgent, LaunchSpec, Report
+from kici.pool.scalers.host_record import AgentDirectory, AgentRecord, leader_of, records
+from kici.pool.scalers.host_start import (
+    MARK,
+    agent_environment,
+    bus_environment,
+    find_binary,
+    mark_value,
+    scope_command,
+    wants_scope,
+)
+from kici.shell import cgroup, processes
+from kici.shell.remove_tree import remove_tree
+
+log = logging.getLogger("kici.pool.host")
+
+#: How often the size of an agent's output is looked at.
+_OUTPUT_CHECK_S = 30.0
+
+
+class _Agent:
+    """Owns: one agent from launch to the moment nothing of it is left."""
+
+    def __init__(self, record: AgentRecord, directory: AgentDirectory) -> None:
+        self.record, self.directory = record, directory
+        self.leader: processes.Process | None = None
+        self.reaped = False
+        self.watcher: gevent.Greenlet | None = None
+        self.killer: gevent.Greenlet | None = None
+        self._known: dict[int, processes.Process] = {}
+
+    def members(self) -> list[processes.Process]:
+        """Everything of this agent that runs now. Who was seen once stays known, or the
+        child of a dead parent would be lost."""
+        self._known = {p: one for p, one in self._known.items() if processes.alive(one)}
+        if self.leader is not None and processes.alive(self.leader):
+            self._known[self.leader.pid] = self.leader
+        mark = f"{MARK}={mark_value(self.record.owner, self.record.agent_id)}"
+        for one in processes.tree(list(self._known), mark=mark, sessions=self._sessions()):
+            self._known[one.pid] = one
+        return list(self._known.values())
+
+    def _sessions(self) -> list[int]:
+        """The agent's session. While it has members the kernel gives its number to nobody
+        else; so another process with the leader's pid means that it is gone."""
+        record = self.record
+        if record.pid <= 0 or record.boot != processes.boot_id():
+            return []
+        found = processes.look(record.pid)
+        return [] if found is not None and found.started != record.started else [record.pid]
+
+
+class HostBackend:
+    """Owns: the agents that one scaler started here. Told by: the pool's core.
+
+    ``cgroups`` None asks the machine; tests pass their own base.
+    """
+
+    on_local_host = True
+
+    def __init__(
+        self,
+        scaler: Scaler,
+        *,
+        owner: str,
+        state_dir: str,
+        report: Report,
+        cgroups: cgroup.CgroupBase | None = None,
+    ) -> None:
+        self._scaler, self._owner, self._report = scaler, owner, report
+        self._state_dir = os.path.join(state_dir, "agents")
+        self._agents: dict[str, _Agent] = {}
+        self._clearing: set[str] = set()
+        self._cgroups = cgroups
+        if cgroups is None and sys.platform.startswith("linux"):
+            self._cgroups = cgroup.delegated_base()
+
+    def health(self) -> str:
+        """A reason when no label set of this scaler could be started."""
+        reasons = [find_binary(one.binary_path, os.environ) for one in self._scaler.label_sets]
+        return reasons[0] if reasons and all(reasons) else ""
+
+    def launch(self, spec: LaunchSpec) -> None:
+        record = AgentRecord(
+            agent_id=spec.agent_id,
+            scaler=spec.scaler.name,
+            owner=self._owner,
+            labels=spec.label_set.labels,
+            boot=processes.boot_id(),
+            job_id=spec.job_id,
+            run_id=spec.run_id,
+        )
+        agent = _Agent(record, AgentDirectory(self._state_dir, spec.agent_id))
+        self._agents[spec.agent_id] = agent
+        agent.watcher = gevent.spawn(self._start_and_watch, agent, spec)
+
+    def reap(self, agent_id: str, grace_s: float) -> None:
+        agent = self._agents.get(agent_id)
+        if agent is None or agent.reaped:
+            return
+        agent.reaped = True
+        agent.killer = gevent.spawn(self._end, agent, grace_s)
+
+    def found(self) -> Sequence[FoundAgent]:
+        """Living agents that a former process of this worker started for this scaler. What
+        is left of dead ones is cleared away on the side."""
+        living: list[FoundAgent] = []
+        for record in records(self._state_dir):
+            known = record.agent_id in self._agents
+            if known or record.owner != self._owner or record.scaler != self._scaler.name:
+                continue
+            record, leader = _identify(record)
+            if leader is None:
+                self._clear_later(record)
+                continue
+            living.append(
+                FoundAgent(
+                    agent_id=record.agent_id,
+                    job_id=record.job_id,
+                    run_id=record.run_id,
+                    label_set_labels=record.labels,
+                )
+            )
+        return living
+
+    def adopt(self, agent_id: str) -> None:
+        if agent_id in self._agents:
+            return
+        for record in records(self._state_dir):
+            if record.agent_id != agent_id or record.owner != self._owner:
+                continue
+            record, leader = _identify(record)
+            agent = _Agent(record, AgentDirectory(self._state_dir, agent_id))
+            agent.leader = leader
+            self._agents[agent_id] = agent
+            agent.watcher = gevent.spawn(self._watch_adopted, agent)
+            return
+
+    def close(self) -> None:
+        greenlets = [
+            one for agent in self._agents.values() for one in (agent.watcher, agent.killer)
+        ]
+        gevent.killall([one for one in greenlets if one is not None], timeout=1.0)
+        self._agents.clear()
+
+    # --- one agent's life ------------------------------------------------------------
+
+    def _start_and_watch(self, agent: _Agent, spec: LaunchSpec) -> None:
+        try:
+            process, holder = self._start(agent, spec)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self._clear_away(agent)
+            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            self._finish(agent, EventKind.FAILED, text)
+            return
+        self._tell(agent, EventKind.STARTED, f"pid {process.pid}, {holder}")
+        while True:
+            try:
+                code = process.wait(_OUTPUT_CHECK_S)
+                break
+            except subprocess.TimeoutExpired:
+                agent.directory.shorten()
+        self._ended(agent, _how(code))
+
+    def _start(self, agent: _Agent, spec: LaunchSpec) -> tuple[subprocess.Popen, str]:
+        reason = find_binary(spec.label_set.binary_path, os.environ)
+        if reason:
+            raise ValueError(reason)
+        if agent.reaped:
+            raise ValueError("ended before its start")
+        directory = agent.directory
+        directory.make()
+        command, environment, group, holder = self._prepare(agent, spec)
+        agent.record = _with(agent.record, cgroup=group)
+        # Before the fork: a worker that dies in between still finds it by its mark.
+        directory.write(agent.record)
+        output = directory.open_output()
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=directory.path,
+                env=environment,
+                close_fds=True,
+                start_new_session=True,
+                preexec_fn=(lambda: cgroup.enter(group)) if group else None,
+            )
+        finally:
+            os.close(output)
+        agent.leader = processes.look(process.pid)
+        started = agent.leader.started if agent.leader else ""
+        agent.record = _with(agent.record, pid=process.pid, started=started)
+        directory.write(agent.record)
+        return process, holder
+
+    def _prepare(
+        self, agent: _Agent, spec: LaunchSpec
+    ) -> tuple[list[str], dict[str, str], str | None, str]:
+        """(command, environment, cgroup, what holds it)"""
+        binary = spec.label_set.binary_path or ""
+        environment = agent_environment(
+            spec, os.environ, owner=self._owner, scratch=agent.directory.scratch
+        )
+        limits = spec.limits or ResourceSpec()
+        if wants_scope(spec) and find_binary("systemd-run", os.environ) == "":
+            command = scope_command(spec.agent_id, binary, limits, user=os.getuid() != 0)
+            return command, environment | bus_environment(os.environ), None, "systemd scope"
+        if self._cgroups is None:
+            return [binary], environment, None, "process group, limits not enforced"
+        name = f"kici-agent-{spec.agent_id}"
+        try:
+            group, missing = self._cgroups.make(
+                name, cpus=limits.cpus, memory_bytes=limits.memory_bytes
+            )
+        except OSError as error:
+            log.warning("No control group for %s: %s", spec.agent_id, error.strerror)
+            return [binary], environment, None, "process group, limits not enforced"
+        return [binary], environment, group, cgroup.describe(self._cgroups, missing)
+
+    def _watch_adopted(self, agent: _Agent) -> None:
+        if agent.leader is not None:
+            while not processes.wait_gone(agent.leader, _OUTPUT_CHECK_S):
+                agent.directory.shorten()
+        self._ended(agent, "ended (not our child: exit code unknown)")
+
+    def _ended(self, agent: _Agent, how: str) -> None:
+        """The leader is gone; so is everything else before anybody hears of it."""
+        tail = agent.directory.tail()
+        rest = self._clear_away(agent)
+        if rest:
+            how += f"; {rest} of its processes could not be ended"
+        self._finish(agent, EventKind.EXITED, f"{how}\n{tail}".strip())
+
+    def _end(self, agent: _Agent, grace_s: float) -> None:
+        """TERM to the group, then KILL to all that the agent ever started (S118)."""
+        members = agent.members()
+        if agent.leader is not None and processes.alive(agent.leader):
+            try:
+                os.killpg(agent.leader.pid, signal.SIGTERM)
+            except (ProcessLookupError, PermissionError):
+                log.debug("Agent %s is gone already", agent.record.agent_id)
+        deadline = time.monotonic() + grace_s
+        leader = agent.leader
+        while leader is not None and time.monotonic() < deadline:
+            if processes.wait_gone(leader, min(0.2, grace_s)):
+                break
+            members = agent.members()
+        if members:
+            processes.end_all(agent.members, grace_s=0.0, kill_s=KILL_S)
+
+    def _clear_away(self, agent: _Agent) -> int:
+        """End what is left, delete the files; returns how many processes would not die."""
+        survivors = processes.end_all(agent.members, grace_s=0.0, kill_s=KILL_S)
+        group = agent.record.cgroup
+        if group and os.path.isdir(group) and not cgroup.kill(group):
+            log.warning("Control group %s could not be emptied", group)
+        if not survivors and not remove_tree(agent.directory.path):
+            log.warning("Directory %s could not be deleted", agent.directory.path)
+        return len(survivors)
+
+    def _clear_later(self, record: AgentRecord) -> None:
+        if record.agent_id in self._clearing:
+            return
+        self._clearing.add(record.agent_id)
+        agent = _Agent(record, AgentDirectory(self._state_dir, record.agent_id))
+
+        def clear() -> None:
+            self._clear_away(agent)
+            self._clearing.discard(record.agent_id)
+
+        gevent.spawn(clear)
+
+    def _finish(self, agent: _Agent, kind: EventKind, detail: str) -> None:
+        self._agents.pop(agent.record.agent_id, None)
+        self._tell(agent, kind, detail)
+
+    def _tell(self, agent: _Agent, kind: EventKind, detail: str) -> None:
+        self._report(BackendEvent(agent_id=agent.record.agent_id, kind=kind, detail=detail))
+
+
+def _identify(record: AgentRecord) -> tuple[AgentRecord, processes.Process | None]:
+    """The record's process; one without a pid is looked for by its mark."""
+    leader = leader_of(record)
+    if leader is not None or record.pid or record.boot != processes.boot_id():
+        return record, leader
+    mark = f"{MARK}={mark_value(record.owner, record.agent_id)}"
+    found = next((one for one in processes.tree([], mark=mark) if one.pid == one.session), None)
+    if found is None:
+        return record, None
+    return _with(record, pid=found.pid, started=found.started), found
+
+
+def _with(record: AgentRecord, **changes: object) -> AgentRecord:
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    return AgentRecord(**{**fields, **changes})
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
