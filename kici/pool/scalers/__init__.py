@@ -1,0 +1,38 @@
+"""The scaler backends by configured type, imported when they are first needed."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from kici.config.model import Scaler
+from kici.errors import ConfigError
+from kici.pool.scalers.base import Backend, Report
+
+#: ``type`` of a scaler -> module and class. A new backend is one line here.
+BACKENDS: dict[str, tuple[str, str]] = {
+    "container": ("kici.pool.scalers.container", "ContainerBackend"),
+    "bare-metal": ("kici.pool.scalers.host", "HostBackend"),
+    "fake": ("kici.pool.scalers.fake", "FakeBackend"),
+}
+
+
+class Unsupported(Exception):
+    """This scaler cannot work here; the text says why, the others go on."""
+
+
+def make_backend(scaler: Scaler, *, owner: str, state_dir: str, report: Report) -> Backend:
+    """The backend of ``scaler``; ``Unsupported`` with a reason for people."""
+    if scaler.unsupported is not None:
+        raise Unsupported(scaler.unsupported)
+    if scaler.type not in BACKENDS:
+        raise Unsupported(f"Unsupported scaler type {scaler.type!r}")
+    module, name = BACKENDS[scaler.type]
+    try:
+        factory: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise Unsupported(f"the {scaler.type} backend is not installed: {error}") from error
+    try:
+        made: Backend = factory(scaler, owner=owner, state_dir=state_dir, report=report)
+    except (ConfigError, OSError, ValueError) as error:
+        raise Unsupported(f"the {scaler.type} backend cannot start: {error}") from error
+    return made

@@ -1,0 +1,246 @@
+"""The pool process: the core, the agents' sockets, the backends, one loop (house.md 5)."""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic, time
+from uuid import uuid4
+
+import gevent
+import msgspec
+from gevent.event import Event as Signal
+
+from kici.config.model import ScalerConfig
+from kici.contracts.link import Message
+from kici.contracts.link.jobs import SettingsChanged, TokenRevoked
+from kici.contracts.link.lifecycle import ConfigChanged, Hello, Leave
+from kici.contracts.link.views import SocketPassed
+from kici.contracts.wire import Wire
+from kici.contracts.wire.agent import AgentRegister, RegisterAck
+from kici.errors import ConfigError, LocalError, RemoteError
+from kici.pool.actions import (
+    AdoptAgent,
+    AnswerRegister,
+    CloseAgent,
+    LaunchAgent,
+    PauseAgent,
+    ReapAgent,
+    ReleaseLedger,
+    ResumeAgent,
+    SendAgent,
+)
+from kici.pool.core import PoolCore
+from kici.pool.events import (
+    AgentLost,
+    AgentRegistered,
+    AgentSaid,
+    Event,
+    PeerBooted,
+    ScalersChanged,
+    SendFailed,
+    Tick,
+)
+from kici.pool.fleet import Fleet
+from kici.pool.seam import AgentConnection
+from kici.pool.server import AgentServer
+from kici.pool.tokens import TokenIssuer
+from kici.protocol.machine import Action, Note, Tell
+from kici.shell.child import ChildBoot, ChildShell
+
+_log = logging.getLogger("kici.pool")
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40}
+#: Actions not yet performed before agents are held back: performing them waits only for a
+#: neighbour that is far behind.
+MAX_UNDONE = 2000
+#: Kept from the time that ``leave`` grants, for closing sockets and last words.
+_LAST_S = 1.5
+_scalers = msgspec.json.Decoder(ScalerConfig)
+
+
+def run(boot: ChildBoot) -> int:
+    """The pool's life; the exit code (house.md section 1)."""
+    shell = ChildShell(boot)
+    try:
+        pool = Pool(shell)
+    except ConfigError as error:
+        # The supervisor's own child failed to boot: say why, and never try again.
+        return shell.fail(str(error))
+    return pool.run()
+
+
+class Pool:
+    """Owns: the core and the order in which its actions are performed.
+
+    Told by: neighbours (inbox), agents (``AgentEvents``), backends. Events are handled at
+    once and without a switch; their actions go through one queue and one greenlet, so that
+    their order is the order of the events, even where performing has to wait.
+    """
+
+    def __init__(self, shell: ChildShell) -> None:
+        self._shell = shell
+        settings = shell.config.settings
+        self._issuer = TokenIssuer(settings.data_dir, static_file=settings.agent_tokens_file)
+        self._core = PoolCore(shell.config, wall=time, new_id=lambda: str(uuid4()))
+        self._server = AgentServer(self, self._issuer, auth=settings.agent_auth)
+        self._fleet = Fleet(shell.config, self._issuer, self.apply)
+        self._connections: dict[str, AgentConnection] = {}
+        self._undone: deque[Action] = deque()
+        self._more, self._less, self._sooner = Signal(), Signal(), Signal()
+        self._less.set()
+
+    def run(self) -> int:
+        self._enqueue(self._core.start(monotonic()))
+        helpers = [
+            gevent.spawn(self._perform_all),
+            gevent.spawn(self._keep_time),
+            gevent.spawn(self._fleet.watch_health),
+        ]
+        for helper in helpers:
+            helper.link_exception(_crash)
+        self._fleet.configure(self._shell.config.scalers)
+        self._shell.ready()
+        while True:
+            received = self._shell.inbox.get()
+            if isinstance(received.body, Leave):
+                return self._leave(received.body)
+            self._react(received.sender, received.body, received.fds)
+
+    def _react(self, sender: str, message: Message, fds: Sequence[int]) -> None:
+        match message:
+            case SocketPassed():
+                for fd in fds[:1]:
+                    self._server.take(message, fd)
+            case Hello():
+                if sender == "peer":
+                    self.apply(PeerBooted())
+            case TokenRevoked(token_id=token_id):
+                self._server.revoke(token_id)
+            case SettingsChanged(agent_token_ttl_ms=ttl_ms):
+                _log.info(
+                    "Pulled cluster settings from leader; worker-spawned agents now use this TTL",
+                    extra={"ttlMs": ttl_ms},
+                )
+                self._fleet.set_token_ttl(ttl_ms / 1000)
+            case ConfigChanged(scalers=scalers):
+                config = _scalers.decode(scalers)
+                self.apply(ScalersChanged(config))
+                self._fleet.configure(config)
+            case _:
+                self.apply(message)
+
+    def apply(self, event: Event | Message) -> None:
+        """Let the core decide, and queue what it wants done."""
+        self._enqueue(self._core.handle(event, monotonic()))
+
+    # --- AgentEvents (seam.py) ---------------------------------------------------------
+
+    def registered(
+        self, connection: AgentConnection, message: AgentRegister
+    ) -> RegisterAck | RemoteError:
+        self._connections[connection.connection_id] = connection
+        event = AgentRegistered(connection.connection_id, message, connection.grant)
+        actions = self._core.handle(event, monotonic())
+        answers = [action for action in actions if isinstance(action, AnswerRegister)]
+        self._enqueue([action for action in actions if not isinstance(action, AnswerRegister)])
+        if isinstance(answers[0].answer, RemoteError):
+            self._connections.pop(connection.connection_id, None)
+        return answers[0].answer
+
+    def said(self, connection: AgentConnection, message: Wire) -> None:
+        self._less.wait()
+        self.apply(AgentSaid(connection.connection_id, message))
+
+    def lost(self, connection: AgentConnection, reason: str) -> None:
+        self._connections.pop(connection.connection_id, None)
+        self.apply(AgentLost(connection.connection_id, reason))
+
+    # --- performing --------------------------------------------------------------------
+
+    def _enqueue(self, actions: Sequence[Action]) -> None:
+        if actions:
+            self._undone.extend(actions)
+            self._more.set()
+            if len(self._undone) > MAX_UNDONE:
+                self._less.clear()
+        self._sooner.set()
+
+    def _perform_all(self) -> None:
+        while True:
+            self._more.wait()
+            self._more.clear()
+            while self._undone:
+                self._perform(self._undone.popleft())
+                if len(self._undone) < MAX_UNDONE // 2:
+                    self._less.set()
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Tell(to, message):
+                self._shell.tell(to, message)
+            case Note(level, message, fields):
+                _log.log(_LEVELS[level], message, extra=dict(fields))
+            case SendAgent(connection_id, message):
+                connection = self._connections.get(connection_id)
+                if connection is None or not connection.send(message):
+                    self.apply(SendFailed(connection_id, message))
+            case LaunchAgent():
+                self._fleet.launch(action)
+            case ReapAgent():
+                self._fleet.reap(action)
+            case AdoptAgent(agent_id=agent_id, scaler=scaler):
+                self._fleet.adopt(agent_id, scaler)
+            case ReleaseLedger(agent_id=agent_id, scaler=scaler):
+                self._fleet.release(agent_id, scaler)
+            case _:
+                self._perform_on_connection(action)
+
+    def _perform_on_connection(self, action: Action) -> None:
+        match action:
+            case CloseAgent(connection_id, code, reason):
+                connection = self._connections.pop(connection_id, None)
+                if connection is not None:
+                    connection.close(code, reason)
+            case PauseAgent(connection_id):
+                connection = self._connections.get(connection_id)
+                if connection is not None:
+                    connection.pause()
+            case ResumeAgent(connection_id):
+                connection = self._connections.get(connection_id)
+                if connection is not None:
+                    connection.resume()
+            case _:
+                raise LocalError(f"nobody performs {type(action).__name__}")
+
+    def _keep_time(self) -> None:
+        """Tick at the core's deadline; every handled event may have moved it."""
+        while True:
+            deadline = self._core.deadline
+            timeout = None if deadline is None else max(0.001, deadline - monotonic())
+            self._sooner.clear()
+            if not self._sooner.wait(timeout):
+                self.apply(Tick())
+
+    # --- the end -----------------------------------------------------------------------
+
+    def _leave(self, message: Leave) -> int:
+        """Reap all agents, close all sockets, within what the supervisor grants."""
+        until = monotonic() + max(0.5, message.within_s - _LAST_S)
+        self.apply(message)
+        while monotonic() < until and self._busy():
+            gevent.sleep(0.02)
+        if self._busy():
+            _log.warning("Agents are left behind, the next start reaps them")
+        self._server.close(1001, "Worker is stopping", timeout_s=0.5)
+        self._fleet.close()
+        self._shell.flush(_LAST_S / 2)
+        return 0
+
+    def _busy(self) -> bool:
+        return bool(self._undone) or self._core.n_launched > 0
+
+
+def _crash(greenlet: gevent.Greenlet) -> None:
+    """A bug of ours in a helper: the process must not live on without it."""
+    _log.critical("Pool helper crashed: %r", greenlet.exception)
+    os._exit(1)

@@ -1,0 +1,222 @@
+"""Jobs get agents: placing, launching, warm pools, and what backends report."""
+
+from kici.config.model import ResourceSpec
+from kici.contracts.link.jobs import ScalerReported
+from kici.contracts.states import AgentState, JobState
+from kici.pool import progress, relay
+from kici.pool.actions import AdoptAgent, LaunchAgent
+from kici.pool.agents import Agent
+from kici.pool.board import Board
+from kici.pool.events import AgentsFound, LedgerRefused
+from kici.pool.jobs import Job
+from kici.pool.resources import resolve
+from kici.pool.scaling import ON_THE_WAY, Target
+from kici.pool.schedule import could_serve, fits, pick_agent
+from kici.pool.staff import stop, vanish
+
+#: Failed launches for one job before it fails, when no other agent could serve it: with the
+#: back-off that is after 15 s, long before a coordinator's 90 s spawn window ends.
+MAX_LAUNCHES = 3
+
+
+def place(board: Board, now: float) -> None:
+    """Give every waiting job an agent, or start one for it; then fill the warm pools."""
+    for job in board.jobs.waiting():
+        agent = pick_agent(job, board.agents, now)
+        if agent is not None:
+            progress.dispatch(board, job, agent, now)
+        elif job.state is JobState.QUEUED:
+            _start_for(board, job, now)
+    if not board.draining and not board.stopping:
+        _fill_warm_pools(board, now)
+
+
+def _start_for(board: Board, job: Job, now: float) -> None:
+    assert job.spec is not None
+    target = board.scaling.match(job.spec.need)
+    if target is None or board.stopping:
+        return
+    agent = _on_the_way(board, job, target) or _launch(board, target, job, now)
+    if agent is None:
+        return
+    agent.bound = job.key
+    job.scaler_name = agent.scaler
+    job.launch_until = job.launch_until or now + board.settings.spawn_timeout_s
+    board.move_job(job, JobState.STARTING, job.queue_until)
+
+
+def _on_the_way(board: Board, job: Job, target: Target) -> Agent | None:
+    """An agent that was started for a job which no longer needs it, or for a warm pool."""
+    for agent in board.agents:
+        if agent.state not in ON_THE_WAY or agent.bound is not None:
+            continue
+        made_for_it = agent.found_for == (job.key.run_id, job.key.job_id)
+        alike = (agent.scaler, agent.label_set) == target.key and fits(job, agent)
+        if made_for_it or alike:
+            return agent
+    return None
+
+
+def _launch(board: Board, target: Target, job: Job | None, now: float) -> Agent | None:
+    requests, limits = resources_for(board, target, job)
+    if board.scaling.obstacle(target, requests, now):
+        return None
+    image = job.spec.image if job is not None and job.spec is not None else None
+    agent = Agent(
+        agent_id=f"scaler-{target.scaler.type}-{board.new_id()[:8]}",
+        state=AgentState.REQUESTED,
+        since=now,
+        since_wall=board.wall(),
+        deadline=now + board.settings.spawn_timeout_s,
+        scaler=target.scaler.name,
+        label_set=target.index,
+        labels=target.label_set.labels,
+        requests=requests,
+        image=image or target.label_set.image,
+        warm=job is None,
+    )
+    board.agents.add(agent)
+    board.agent_changed(agent)
+    board.do(
+        LaunchAgent(
+            agent_id=agent.agent_id,
+            scaler=target.scaler.name,
+            label_set=target.index,
+            requests=requests,
+            limits=limits,
+            run_id=job.key.run_id if job is not None else None,
+            job_id=job.key.job_id if job is not None else None,
+            image=image,
+        )
+    )
+    board.note("info", "Starting agent", agent=agent, scaler=agent.scaler, job=job)
+    return agent
+
+
+def resources_for(
+    board: Board, target: Target, job: Job | None
+) -> tuple[ResourceSpec, ResourceSpec]:
+    """Requests and limits of an agent (scaler spec 2.5)."""
+    declared = job.spec.resources if job is not None and job.spec is not None else None
+    return resolve(declared, target.label_set.resources, board.scaling.config.default_resources)
+
+
+def _fill_warm_pools(board: Board, now: float) -> None:
+    """Scaler spec 7.2: size minus ready minus on their way, as far as the caps allow."""
+    for target in board.scaling.targets():
+        pool = target.scaler.warm_pool
+        if not pool.enabled or target.scaler.unsupported is not None:
+            continue
+        for _ in range(pool.size - n_warm(board, target)):
+            if _launch(board, target, None, now) is None:
+                break
+
+
+def n_warm(board: Board, target: Target) -> int:
+    """Unused, unbound agents of a label set, ready or on their way."""
+    return sum(
+        (agent.scaler, agent.label_set) == target.key
+        and not agent.used
+        and agent.bound is None
+        and agent.state in (*ON_THE_WAY, AgentState.IDLE)
+        for agent in board.agents
+    )
+
+
+def provisioning(board: Board, agent: Agent, kind: str, detail: str) -> None:
+    """A backend's progress, for the job the agent is bound to."""
+    job = board.jobs.get(agent.bound) if agent.bound is not None else None
+    if job is not None:
+        scaler_event(board, job, agent, kind, detail)
+
+
+def started(board: Board, agent: Agent, now: float) -> None:
+    """It runs; now it must register (one deadline, scaler spec 2.10, R)."""
+    if agent.state is not AgentState.REQUESTED:
+        return
+    board.agents.move(agent, AgentState.STARTING)
+    agent.since, agent.since_wall = now, board.wall()
+    agent.deadline = now + board.settings.spawn_timeout_s
+    board.agent_changed(agent)
+    board.note(
+        "info", f"Agent {agent.agent_id} spawned successfully via {agent.scaler}", agent=agent
+    )
+    provisioning(board, agent, "scaler.ready", "agent started")
+
+
+def launch_failed(
+    board: Board, agent: Agent, detail: str, now: float, *, gone: bool, blame: bool = True
+) -> None:
+    """An agent did not come to register: back off, and try again for its job or fail it."""
+    board.note("error", f"Failed to spawn agent via {agent.scaler}", agent=agent, detail=detail)
+    if blame:
+        board.scaling.failed((agent.scaler or "", agent.label_set), detail, now)
+    job = board.jobs.get(agent.bound) if agent.bound is not None else None
+    agent.bound = None
+    if gone:
+        vanish(board, agent, detail)
+    else:
+        stop(board, agent, now, detail, grace_s=0.0)
+    if job is not None and job.state is JobState.STARTING:
+        _try_again(board, job, agent, detail, now, counts=blame)
+
+
+def _try_again(
+    board: Board, job: Job, agent: Agent, detail: str, now: float, *, counts: bool
+) -> None:
+    """``scaler.failed`` makes a coordinator of 0.9 move the job elsewhere at once (peer spec
+    5.7), so it is only said when we give up; before that the trouble is provisioning."""
+    job.n_launches_failed += counts
+    over = job.n_launches_failed >= MAX_LAUNCHES or now >= (job.launch_until or now + 1)
+    if over and not could_serve(job, board.agents):
+        scaler_event(board, job, agent, "scaler.failed", detail)
+        error = f"agent could not be started: {detail}"
+        progress.finish(board, job, "failed", now, error=error)
+        return
+    scaler_event(board, job, agent, "scaler.provisioning", f"start failed, trying again: {detail}")
+    board.move_job(job, JobState.QUEUED, job.queue_until)
+
+
+def ledger_refused(board: Board, event: LedgerRefused, now: float) -> None:
+    """The machine pool is full (wait for room) or broken: undo the reservation (S62)."""
+    agent = board.agents.get(event.agent_id)
+    if agent is None or agent.state is not AgentState.REQUESTED:
+        return
+    key = (agent.scaler or "", agent.label_set)
+    launch_failed(board, agent, event.reason, now, gone=True, blame=event.failed)
+    if not event.failed:
+        board.scaling.rest(key, now)
+
+
+def found(board: Board, event: AgentsFound, now: float) -> None:
+    """Agents from before a restart: they have the grace time to register."""
+    for one in event.agents:
+        if board.agents.get(one.agent_id) is None:
+            board.agents.add(
+                Agent(
+                    agent_id=one.agent_id,
+                    state=AgentState.STARTING,
+                    since=now,
+                    since_wall=board.wall(),
+                    deadline=now + board.settings.adopt_grace_s,
+                    scaler=event.scaler,
+                    labels=tuple(one.label_set_labels),
+                    found_for=(one.run_id, one.job_id),
+                    reason="found after a restart",
+                )
+            )
+        agent = board.agents.get(one.agent_id)
+        assert agent is not None
+        board.agent_changed(agent)
+        board.do(AdoptAgent(agent_id=one.agent_id, scaler=event.scaler))
+        board.note("info", "Found agent of an earlier start", agent=agent)
+
+
+def scaler_event(board: Board, job: Job, agent: Agent, kind: str, detail: str) -> None:
+    """One ``scaler.event`` for an owned job (P64, S91, S95)."""
+    if job.state is JobState.FINISHED:
+        return
+    frame = relay.scaler_frame(
+        job.key.run_id, job.key.job_id, agent.agent_id, kind, detail, int(board.wall() * 1000)
+    )
+    board.outflow.say(job.key, ScalerReported(key=job.key, frame=frame))
