@@ -55,6 +55,7 @@ class Child(Subprocess):
         self.n_starts = 0
         self.since = time.time()
         self.reason = ""
+        self._shown: tuple[str, int, str] = ("", 0, "")
         self._owner = owner
         self._policy = RestartPolicy()
         self._failure: ChildFailed | None = None
@@ -89,7 +90,6 @@ class Child(Subprocess):
 
     def change_state(self, new_state: int, expected: bool = True) -> None:
         super().change_state(new_state, expected)
-        self.since = time.time()
         if new_state == ProcessStates.BACKOFF and not self.pid:
             self._fork_failed()
         if new_state != ProcessStates.STARTING:  # it has no pid yet: _spawn_as_parent tells
@@ -117,6 +117,7 @@ class Child(Subprocess):
         self.control = None
         if not asked:
             self._decide(os.waitstatus_to_exitcode(sts))
+        self._owner.changed(self)  # the library forgets the pid after its change of state
 
     def _fork_failed(self) -> None:
         """The process table is full or the like: no child, and no hurry."""
@@ -174,26 +175,36 @@ class Child(Subprocess):
             except ProcessLookupError:
                 pass
 
+    def refresh(self) -> bool:
+        """Whether what ``view`` shows has changed since the last call."""
+        shown = (self._word(), self.pid, self.reason)
+        if shown == self._shown:
+            return False
+        if shown[:2] != self._shown[:2]:
+            self.since = time.time()
+        self._shown = shown
+        return True
+
     def view(self, rev: int) -> ChildState:
-        word = getProcessStateDescription(self.state).lower()
-        if word == "running" and not self.ready:
-            word = "starting"
-        if word == "starting" and self.ready:
-            word = "running"
         return ChildState(
             rev=rev,
             name=self.name,
             pid=self.pid or None,
-            state=word,
+            state=self._word(),
             n_restarts=max(0, self.n_starts - 1),
             since=self.since,
             reason=self.reason,
         )
 
+    def _word(self) -> str:
+        """The library's state, but running means ready instead of "lived for a second"."""
+        if self.state in (ProcessStates.STARTING, ProcessStates.RUNNING):
+            return "running" if self.ready else "starting"
+        return getProcessStateDescription(self.state).lower()
+
     def _hear(self, envelope: Envelope) -> None:
         if isinstance(envelope.body, ChildReady):
             self.ready = True
-            self.since = time.time()
             self._owner.changed(self)
         elif isinstance(envelope.body, ChildFailed):
             self._failure = envelope.body

@@ -47,6 +47,8 @@ class Roster:
 
     def changed(self, child: Child) -> None:
         """Pid, state or readiness: web is told, and the service manager."""
+        if not child.refresh():
+            return
         self._rev += 1
         web = self._children.get(ChildName.WEB)
         if web is not None:

@@ -92,9 +92,9 @@ class Supervised:
         return {child: self.pid_of(child) for child in CHILDREN}
 
     def n_ready(self, child: str) -> int:
-        """How often web heard that ``child`` runs."""
+        """How many starts of ``child`` web heard to run."""
         states = self.heard("web", "child.state") if (self.directory / "web.heard").exists() else []
-        return sum(s["name"] == child and s["state"] == "running" for s in states)
+        return len({s["pid"] for s in states if s["name"] == child and s["state"] == "running"})
 
     def ask(self, wish: str) -> None:
         """Let the web child send a wish (drain, undrain, reload)."""
