@@ -1,5 +1,6 @@
 import json
 import os
+import subprocess
 import sys
 
 import pytest
@@ -93,8 +94,6 @@ def test_variables_come_from_a_file_when_asked(environ, capsys, tmp_path):
 
 
 def test_it_is_a_verb_of_kici_worker(environ, tmp_path):
-    import subprocess
-
     done = subprocess.run(
         [
             sys.executable,

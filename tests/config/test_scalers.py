@@ -205,7 +205,7 @@ def test_a_mandatory_label_must_be_in_every_set(read):
 
 # S26
 def test_roles_are_normalised(read):
-    sets = ["{labels: [%s], image: i}" % each for each in "abcd"]
+    sets = [f"{{labels: [{each}], image: i}}" for each in "abcd"]
     config = read(
         _document(
             _scaler(name="a", sets=sets[0]),
