@@ -63,7 +63,7 @@ def _fetch(reference: Any, folder: Path, env: Mapping[str, str]) -> str:
             raise ValueError(f"the variable {where} is not set")
         return env[where]
     if kind == "file" and isinstance(where, str):
-        return _from_file((folder / Path(where).expanduser()))
+        return _from_file(folder / Path(where).expanduser())
     raise ValueError("expected {env: NAME} or {file: PATH}")
 
 
