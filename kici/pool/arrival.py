@@ -56,7 +56,8 @@ def registered(board: Board, event: AgentRegistered, now: float) -> None:
     board.do(AnswerRegister(event.connection_id, ack))
     board.note("info", "Agent registered", agent=agent, scaler=agent.scaler or "")
     if agent.scaler is not None:
-        board.scaling.succeeded((agent.scaler, agent.label_set))
+        if not agent.warm:  # a warm one proves itself with its first job
+            board.scaling.succeeded((agent.scaler, agent.label_set))
         if bound is not None:
             scaler_event(board, bound, agent, "agent.connecting", "agent registered")
     in_flight = register.in_flight_jobs or ()

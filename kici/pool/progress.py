@@ -39,6 +39,8 @@ def dispatch(board: Board, job: Job, agent: Agent, now: float) -> None:
     unbind(board, job, agent)
     agent.bound = None
     agent.used = True
+    if agent.scaler is not None:
+        board.scaling.succeeded((agent.scaler, agent.label_set))
     agent.jobs.add(job.key)
     job.agent_id, job.scaler_name = agent.agent_id, agent.scaler
     job.attempt += 1
