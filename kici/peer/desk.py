@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
+from gevent.event import Event
+
 from kici.contracts.link import JobKey, Message
 from kici.contracts.link.jobs import (
     JobAccepted,
@@ -53,6 +55,7 @@ class PeerDesk:
         self._started_at = time.monotonic()
         self._unrefunded = 0
         self._promising: set[JobKey] = set()
+        self.changed = Event()  # offers may have a new deadline
         self.disk = Disk()
         self.coordinators: Mapping[str, Coordinator] = {}
 
@@ -65,6 +68,7 @@ class PeerDesk:
         key = JobKey(owner=url, run_id=offer.run_id, job_id=offer.job_id)
         now = time.monotonic()
         self.perform(self._offers.offered(key, offer.message_id, offer.reroute, now))
+        self.changed.set()
 
     def receipted(self, url: str, receipt: Receipted) -> None:
         key = self._outbox.confirmed_key(url, receipt.run_id, receipt.job_id)

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import gevent
-from gevent.event import Event
 
 from kici import __version__
 from kici.contracts.link.jobs import JobStored
@@ -59,7 +58,6 @@ class Peer:
         self._shell = shell
         self._capacity: PoolCapacity | None = None
         self._draining = False
-        self._changed = Event()
         urls = tuple(dict.fromkeys(settings.coordinator_urls))
         self._outbox = Outbox(
             Path(settings.data_dir) / "worker-outbox",
@@ -136,7 +134,7 @@ class Peer:
                 self._say_everything(to_pool=True)
             case _:
                 self._desk.pool_said(received.body)
-        self._changed.set()
+        self._desk.changed.set()
 
     def _advertise(self) -> None:
         offered = advert(self._capacity, draining=self._draining)
@@ -174,8 +172,8 @@ class Peer:
             deadline = self._offers.deadline
             left = None if deadline is None else deadline - time.monotonic()
             if left is None or left > 0:
-                self._changed.wait(left)
-                self._changed.clear()
+                self._desk.changed.wait(left)
+                self._desk.changed.clear()
             self._desk.perform(self._offers.tick(time.monotonic()))
 
     def _keep_house(self) -> None:

@@ -1,0 +1,417 @@
+"""The real peer process against a scripted coordinator, on real sockets and links."""
+
+import json
+import os
+import stat
+import time
+
+import pytest
+
+from kici.contracts.link import JobKey
+from kici.contracts.link import jobs as link_jobs
+from kici.contracts.link.lifecycle import ChildReady, DrainState, Hello, SnapshotRequest
+from kici.contracts.link.views import PeerState
+from tests.support.peer_child import PeerChild, free_port
+from tests.support.scripted_coordinator import Closed, ScriptedCoordinator
+
+TOKEN = "kici_join_v1.eyJvcmdJZCI6ImRlZmF1bHQifQ." + "c0" * 32
+CREDENTIAL = "cd" * 32
+
+
+@pytest.fixture
+def coordinator():
+    with ScriptedCoordinator() as scripted:
+        yield scripted
+
+
+def keep_credential(tmp_path, credential="ab" * 32, instance_id="worker-7"):
+    path = tmp_path / "kici" / "peer-credential"
+    path.parent.mkdir(exist_ok=True)
+    content = {"instanceId": instance_id, "credential": credential, "role": "worker"}
+    path.write_text(json.dumps(content | {"issuedAt": "2026-11-01T08:15:30.000Z"}, indent=2))
+    return path
+
+
+def reroute(job_id="j1", run_id="r1", message_id="m1", **changes):
+    return {
+        "type": "job.reroute",
+        "messageId": message_id,
+        "jobId": job_id,
+        "runId": run_id,
+        "deliveryId": "d",
+        "routingKey": "k",
+        "event": "push",
+        "action": None,
+        "payload": {},
+        "jobName": "build",
+        "workflowName": "ci",
+        "runsOnLabels": [["linux"]],
+        "triedConnections": ["coord-a"],
+        "maxHops": 3,
+        "coordinatorId": "coord-a",
+        "jobConfig": {"secrets": {"S": "hunter2-secret"}},
+    } | changes
+
+
+def terminal(job_id="j1", run_id="r1", state="success", **data):
+    return json.dumps(
+        {
+            "type": "job.progress",
+            "kind": "job",
+            "runId": run_id,
+            "jobId": job_id,
+            "jobName": "",
+            "stepIndex": 0,
+            "stepName": "",
+            "state": state,
+            "timestamp": 1772353012400,
+            "data": data,
+        }
+    ).encode()
+
+
+def chunk(text, job_id="j1", run_id="r1"):
+    line = {"text": text, "timestamp": 1, "stream": "stdout"}
+    message = {"type": "peer.log.chunk", "runId": run_id, "jobId": job_id, "stepIndex": 0}
+    return json.dumps(message | {"lines": [line]}).encode()
+
+
+def accept_job(worker, peer, job_id="j1", run_id="r1"):
+    """Offer, acceptance, acknowledgement."""
+    worker.send(reroute(job_id, run_id, f"m-{job_id}"))
+    offer = peer.pool.expect(link_jobs.JobOffered)
+    peer.pool.send(link_jobs.JobAccepted(key=offer.key, message_id=offer.message_id))
+    ack = worker.expect("job.reroute.ack")
+    assert ack["accepted"], ack
+    return offer.key
+
+
+# P3, P4, P15, P16, P21, P28, P30, W41, W43, W44
+def test_a_join_by_token_writes_the_credential_and_a_restart_uses_it(tmp_path, coordinator):
+    with PeerChild(tmp_path, [coordinator.url], TOKEN) as peer:
+        peer.supervisor.expect(ChildReady)
+        worker = coordinator.accept()
+        assert worker.path == "/ws/peer"
+        assert "sec-websocket-extensions" not in worker.request_headers
+        assert "sec-websocket-protocol" not in worker.request_headers
+        request = worker.handshake()
+        assert request["token"] == TOKEN
+        assert request["role"] == "worker"
+        assert request["protocolVersion"] == 3
+        assert "proof" not in request
+        assert None not in request.values()
+        worker.welcome(credential=CREDENTIAL)
+        beat = worker.expect("peer.heartbeat")
+        assert beat["instanceId"] == "worker-7"
+        path = tmp_path / "kici" / "peer-credential"
+        stored = json.loads(path.read_text())
+        assert sorted(stored) == ["credential", "instanceId", "issuedAt", "role"]
+        assert stored["credential"] == CREDENTIAL
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        state = peer.web.expect(PeerState, where=lambda s: s.state == "connected")
+        assert state.coordinator_id == "coord-a"
+        assert peer.leave() == 0
+    assert TOKEN not in peer.log
+    assert CREDENTIAL not in peer.log
+    with PeerChild(tmp_path, [coordinator.url]):
+        assert len(coordinator.accept().handshake()["proof"]) == 64
+
+
+# P13, P17
+def test_mutual_authentication_is_used_when_advertised(tmp_path, coordinator):
+    keep_credential(tmp_path)
+    from kici.protocol.handshake import credential_hash
+
+    with PeerChild(tmp_path, [coordinator.url]) as peer:
+        worker = coordinator.accept()
+        request = worker.handshake(schemes=["mutual-v2"])
+        assert (request["protocolVersion"], request["scheme"]) == (4, "mutual-v2")
+        assert "token" not in request
+        assert "proof" not in request
+        worker.welcome(psk=credential_hash("ab" * 32), version="0.16.0")
+        worker.expect("peer.heartbeat")
+        worker.close(1001)
+        worker = coordinator.accept()
+        worker.handshake(schemes=["mutual-v2"])
+        worker.welcome(psk=b"\0" * 32)
+        assert worker.wait_closed().code == 4001
+        peer.wait_log("could not prove")
+
+
+# P59, P54, P56, P70, P71, P37, P38, P53
+def test_a_job_goes_through_and_its_report_survives_kill_9(tmp_path, coordinator):
+    keep_credential(tmp_path)
+    outbox = tmp_path / "data" / "worker-outbox"
+    with PeerChild(tmp_path, [coordinator.url]) as peer:
+        worker = coordinator.join()
+        key = accept_job(worker, peer)
+        assert key == JobKey(owner=coordinator.url, run_id="r1", job_id="j1")
+        assert [path.suffix for path in outbox.iterdir()] == [".open"]
+        peer.pool.send(link_jobs.JobDispatched(key=key))
+        peer.pool.send(link_jobs.JobLogged(key=key, n_lines=1, frame=chunk("one")))
+        assert worker.expect("peer.log.chunk")["lines"][0]["text"] == "one"
+        worker.drop()
+        peer.pool.send(link_jobs.JobLogged(key=key, n_lines=1, frame=chunk("two")))
+        peer.pool.send(link_jobs.JobFinished(key=key, state="success", frame=terminal()))
+        peer.pool.expect(link_jobs.JobStored)
+        (record,) = outbox.iterdir()
+        stored = json.loads(record.read_text())
+        assert stored["coordUrl"] == coordinator.url
+        assert stored["message"]["state"] == "success"
+        assert "hunter2-secret" not in record.read_text() + peer.log
+        peer.kill()
+        peer.start()
+        worker = coordinator.accept()
+        worker.handshake()
+        worker.welcome()
+        seen = [worker.receive()["type"] for _ in range(3)]
+        assert seen == ["peer.heartbeat", "peer.log.chunk", "job.progress"]
+        worker.send({"type": "job.progress.ack", "runId": "r1", "jobId": "j1", "state": "failed"})
+        deadline = time.monotonic() + 5
+        while list(outbox.iterdir()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        peer.supervisor.send(SnapshotRequest(reader="pool"))
+        assert peer.pool.expect(link_jobs.OutboxState).n_concluded == 0
+        from kici.contracts.link.lifecycle import Leave
+
+        peer.supervisor.send(Leave(within_s=10))
+        assert worker.expect("peer.leaving") == {
+            "type": "peer.leaving",
+            "instanceId": "worker-7",
+            "term": 0,
+        }
+        with pytest.raises(Closed) as closed:
+            worker.receive()
+        assert closed.value.code == 1000
+        assert peer.wait_exit() == 0
+
+
+# P42
+def test_a_repeated_reroute_is_accepted_and_offered_once(tmp_path, coordinator):
+    keep_credential(tmp_path)
+    with PeerChild(tmp_path, [coordinator.url]) as peer:
+        worker = coordinator.join()
+        worker.send(reroute(message_id="m1"))
+        worker.send(reroute(message_id="m2"))
+        offer = peer.pool.expect(link_jobs.JobOffered)
+        peer.pool.send(link_jobs.JobAccepted(key=offer.key, message_id="m1"))
+        acks = [worker.expect("job.reroute.ack") for _ in range(2)]
+        assert {ack["messageId"] for ack in acks} == {"m1", "m2"}
+        worker.send(reroute(message_id="m3"))
+        assert worker.expect("job.reroute.ack") == {
+            "type": "job.reroute.ack",
+            "messageId": "m3",
+            "accepted": True,
+        }
+        peer.pool.boot_id = "pool-2"
+        peer.pool.send(Hello(name="pool", pid=1))
+        again = peer.pool.expect(link_jobs.JobOffered)
+        assert again.again
+        assert json.loads(again.reroute)["jobConfig"]["secrets"]["S"] == "hunter2-secret"
+
+
+# P10, P49
+def test_two_coordinators_with_one_run_id_each_get_their_own(tmp_path, coordinator):
+    keep_credential(tmp_path)
+    with (
+        ScriptedCoordinator(instance_id="coord-b") as second,
+        PeerChild(tmp_path, [coordinator.url, second.url]) as peer,
+    ):
+        worker, other = coordinator.join(), second.join()
+        key, twin = accept_job(worker, peer), accept_job(other, peer)
+        assert key != twin
+        peer.pool.send(link_jobs.JobProgressed(key=twin, frame=terminal(state="running")))
+        assert other.expect("job.progress")["state"] == "running"
+        worker.drop()
+        peer.pool.send(link_jobs.JobFinished(key=twin, state="failed", frame=terminal()))
+        assert other.expect("job.progress")["state"] == "success"
+        replayed = coordinator.accept()
+        replayed.handshake()
+        replayed.welcome()
+        replayed.expect("peer.heartbeat")
+        replayed.nothing_for(0.2)
+
+
+# P23, W56
+def test_only_one_connection_presents_the_token(tmp_path, coordinator):
+    with (
+        ScriptedCoordinator(instance_id="coord-b") as second,
+        PeerChild(tmp_path, [coordinator.url, second.url], TOKEN),
+    ):
+        worker, other = coordinator.accept(), second.accept()
+        worker.hello()
+        other.hello()
+        first, waiting = (worker, other) if _asks_first(worker, other) else (other, worker)
+        assert first.request["token"] == TOKEN
+        first.welcome(credential=CREDENTIAL)
+        first.expect("peer.heartbeat")
+        waiting.request = waiting.receive()
+        assert len(waiting.request["proof"]) == 64
+        assert "token" not in waiting.request
+
+
+def _asks_first(worker, other):
+    """Read both hello responses; True when ``worker`` is the one that asks."""
+    from kici.protocol import handshake
+
+    for side in (worker, other):
+        answer = json.loads(side.receive_frame())
+        side._other = handshake.decode_key(answer["ephemeralPublicKey"])
+        side._key = handshake.session_key(side._private, side._other, side.nonce)
+        side.sealer = handshake.Sealer(side._key)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        for side in (worker, other):
+            try:
+                side.request = side.receive(0.05)
+            except TimeoutError:
+                continue
+            return side is worker
+    raise AssertionError("nobody asked")
+
+
+# P25, W48
+@pytest.mark.parametrize("reason", ["Invalid proof", "Unknown credential", "Credential revoked"])
+def test_a_dead_credential_is_deleted_and_the_token_tried(tmp_path, coordinator, reason):
+    path = keep_credential(tmp_path)
+    with PeerChild(tmp_path, [coordinator.url], TOKEN):
+        worker = coordinator.accept()
+        assert "proof" in worker.handshake()  # P18
+        worker.refuse(reason)
+        assert coordinator.accept().handshake()["token"] == TOKEN
+        assert not path.exists()
+
+
+# P27, W49, W51, W52, W59
+def test_other_refusals_keep_the_credential_and_are_logged(tmp_path, coordinator):
+    path = keep_credential(tmp_path)
+    with PeerChild(tmp_path, [coordinator.url], TOKEN) as peer:
+        worker = coordinator.accept()
+        worker.handshake()
+        worker.refuse("Unsupported protocol version: 3 < 4", 4005)
+        assert "proof" in coordinator.accept().handshake()
+        assert path.exists()
+        peer.wait_log("Connection to coordinator failed")
+    failed = [line for line in peer.log.splitlines() if "Connection to coordinator failed" in line]
+    line = json.loads(failed[0])
+    assert line["level"] == "WARNING"
+    assert "4005" in line["error"]
+    assert "Unsupported protocol version" in line["error"]
+    assert {"url", "attempt", "delayMs"} <= line.keys()
+
+
+# P9, P14
+@pytest.mark.parametrize("code", [1000, 1001, 1009, 4001, 4002, 4003, 4005, 4020, 4999])
+def test_every_close_code_leads_to_another_dial(tmp_path, coordinator, code):
+    keep_credential(tmp_path)
+    with PeerChild(tmp_path, [coordinator.url]):
+        coordinator.join().close(code, "x")
+        worker = coordinator.accept()
+        worker.send_frame("not json")
+        worker.send_frame('{"type":"peer.hello","nonce":"x"}')
+        worker.handshake(futureKey={"a": 1})
+
+
+# P20, W50
+def test_without_any_secret_it_stays_and_says_so(tmp_path, coordinator):
+    with PeerChild(tmp_path, [coordinator.url]) as peer:
+        worker = coordinator.accept()
+        worker.hello()
+        assert json.loads(worker.receive_frame())["type"] == "peer.hello.response"
+        closed = worker.wait_closed()
+        assert (closed.code, closed.reason) == (1000, "No auth method")
+        coordinator.accept()
+        assert "No auth method available" in peer.log
+
+
+def test_no_listener_and_no_101_are_told_apart(tmp_path, coordinator):
+    nobody = f"ws://127.0.0.1:{free_port()}"
+    with PeerChild(tmp_path, [coordinator.url, nobody], TOKEN) as peer:
+        raw = coordinator.accept_raw()
+        raw.recv(4096)
+        raw.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n<html>")
+        peer.wait_log("HTTP 404 instead of 101")
+        peer.wait_log("connection refused")
+
+
+# P35, P39
+def test_draining_is_advertised_at_once(tmp_path, coordinator):
+    keep_credential(tmp_path)
+    with PeerChild(tmp_path, [coordinator.url]) as peer:
+        worker = coordinator.join()
+        state = DrainState(rev=1, draining=True, stopping=False, reason="x")
+        peer.supervisor.send(state)
+        assert worker.expect("peer.heartbeat", 1.0)["draining"] is True
+
+
+# P68, P65, P66, P69
+def test_noise_is_dropped_and_questions_are_answered(tmp_path, coordinator):
+    keep_credential(tmp_path)
+    with PeerChild(tmp_path, [coordinator.url]) as peer:
+        worker = coordinator.join()
+        for noise in (
+            {"type": "raft.append.entries", "term": 1, "leaderId": "x"},
+            {"type": "new.message"},
+            {"type": "job.reroute"},
+            ["no", "object"],
+        ):
+            worker.send(noise)
+        for _ in range(9):
+            worker.send_frame("AAAA")
+        worker.send({"type": "peer.config.reload", "messageId": "m-18"})
+        answer = worker.expect("peer.config.reload.response")
+        assert (answer["messageId"], answer["success"]) == ("m-18", False)
+        ask = {"type": "peer.logs.collect.request", "messageId": "m-19", "logWindowHours": 4}
+        worker.send(ask | {"includeCoordinatorMesh": False, "selection": {"all": True}})
+        assert worker.expect("peer.logs.collect.error")["messageId"] == "m-19"
+        worker.send({"type": "peer.agent-token.revoke", "tokenId": "t", "senderInstanceId": "c"})
+        assert peer.pool.expect(link_jobs.TokenRevoked).token_id == "t"  # P67
+        cancel = {"type": "peer.job.cancel", "runId": "r", "jobId": "j", "reason": "why"}
+        worker.send(cancel | {"force": True})
+        told = peer.pool.expect(link_jobs.JobCancel)
+        assert (told.run_id, told.job_id, told.reason, told.force) == ("r", "j", "why", True)
+        for _ in range(10):
+            worker.send_frame("AAAA")
+        assert worker.wait_closed().code == 1000
+
+
+def test_the_second_url_of_one_coordinator_is_dropped(tmp_path, coordinator):
+    keep_credential(tmp_path)
+    with (
+        ScriptedCoordinator() as twin,
+        PeerChild(tmp_path, [coordinator.url, twin.url]) as peer,
+    ):
+        coordinator.join()
+        worker = twin.accept()
+        worker.handshake()
+        worker.welcome()
+        assert worker.wait_closed().reason == "Duplicate coordinator"
+        peer.wait_log("Two URLs lead to one coordinator")
+
+
+def test_a_peer_whose_data_directory_is_unusable_says_why_and_gives_up(tmp_path):
+    (tmp_path / "data").write_text("a file")
+    with PeerChild(tmp_path, ["ws://127.0.0.1:1"], TOKEN) as peer:
+        assert peer.wait_exit() == 3
+
+
+def test_the_peer_leaves_when_its_supervisor_is_gone(tmp_path, coordinator):
+    with PeerChild(tmp_path, [coordinator.url], TOKEN) as peer:
+        peer.supervisor.expect(ChildReady)
+        peer.supervisor.raw.close()
+        assert peer.wait_exit() == 4
+
+
+# W54
+def test_a_credential_that_cannot_be_written_keeps_the_token_unspent(tmp_path, coordinator):
+    (tmp_path / "kici").write_text("a file where the directory should be")
+    with PeerChild(tmp_path, [coordinator.url], TOKEN) as peer:
+        worker = coordinator.accept()
+        worker.hello()
+        worker.receive_frame()
+        assert worker.wait_closed().reason == "No auth method"
+        os.unlink(tmp_path / "kici")
+        assert coordinator.accept().handshake()["token"] == TOKEN
+        assert "cannot be written" in peer.log

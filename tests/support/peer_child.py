@@ -1,0 +1,172 @@
+"""The real peer process, forked; the test plays supervisor, pool and web on its links."""
+
+import os
+import signal
+import socket
+import time
+
+from kici.config.model import Config, ScalerConfig, Secret, Settings
+from kici.contracts.link.envelope import pack, unpack
+from kici.contracts.link.lifecycle import Hello, Leave
+from kici.shell.child import ChildBoot
+from kici.shell.link import Joiner, cut, socketpair
+
+TIMEOUT_S = 10.0
+NEIGHBOURS = ("supervisor", "pool", "web")
+
+
+class End:
+    """The test's end of one link."""
+
+    def __init__(self, name, raw):
+        self.name = name
+        self.raw = raw
+        self.boot_id = f"{name}-1"
+        self._joiner = Joiner()
+        self._number = 0
+        self.seen = []
+
+    def send(self, message):
+        self._number += 1
+        for part in cut(self._number, pack(self.name, self.boot_id, message)):
+            self.raw.send(part)
+
+    def receive(self, timeout_s=TIMEOUT_S):
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"peer said nothing to {self.name}")
+            self.raw.settimeout(left)
+            part = self.raw.recv(2**17)
+            if not part:
+                raise EOFError(f"peer closed its link to {self.name}")
+            whole = self._joiner.feed(part)
+            if whole is not None:
+                self.seen.append(unpack(whole).body)
+                return self.seen[-1]
+
+    def expect(self, kind, timeout_s=TIMEOUT_S, where=lambda message: True):
+        """The next message of class ``kind`` for which ``where`` holds; others are skipped."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            message = self.receive(max(0.001, deadline - time.monotonic()))
+            if isinstance(message, kind) and where(message):
+                return message
+
+
+def settings(tmp_path, urls, **changes):
+    values = {
+        "role": "worker",
+        "coordinator_urls": tuple(urls),
+        "credential_file": str(tmp_path / "kici" / "peer-credential"),
+        "instance_id": "worker-7",
+        "data_dir": str(tmp_path / "data"),
+        "runtime_dir": str(tmp_path / "run"),
+        "max_reconnect_delay_s": 0.2,
+    }
+    return Settings(**(values | changes))
+
+
+class PeerChild:
+    """Owns: one forked peer process."""
+
+    def __init__(self, tmp_path, urls, token=None, **changes):
+        if token:
+            changes["join_token"] = Secret(token)
+        self._log_path = tmp_path / "peer.log"
+        self._config = Config(settings=settings(tmp_path, urls, **changes), scalers=ScalerConfig())
+        self.start()
+
+    def start(self):
+        pairs = {name: socketpair() for name in NEIGHBOURS}
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._be_the_child(pairs)
+        self.ends = {}
+        for name, (ours, theirs) in pairs.items():
+            theirs.close()
+            self.ends[name] = End(name, ours)
+        self.pool, self.web, self.supervisor = (self.ends[n] for n in ("pool", "web", "supervisor"))
+        self.pool.send(Hello(name="pool", pid=os.getpid()))
+
+    def _be_the_child(self, pairs):
+        code = 70
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            fds = {}
+            for name, (ours, theirs) in pairs.items():
+                ours.close()
+                fds[name] = theirs.detach()
+            from gevent import monkey
+
+            monkey.patch_all()
+            import json
+            import logging
+
+            class Lines(logging.Formatter):
+                def format(self, record):
+                    known = logging.LogRecord("", 0, "", 0, "", (), None).__dict__
+                    extra = {k: v for k, v in record.__dict__.items() if k not in known}
+                    line = {"level": record.levelname, "message": record.getMessage(), **extra}
+                    return json.dumps(line, default=str)
+
+            handler = logging.FileHandler(self._log_path)
+            handler.setFormatter(Lines())
+            logging.basicConfig(handlers=[handler], level=logging.DEBUG, force=True)
+            from kici.peer.main import run
+
+            code = run(ChildBoot(name="peer", config=self._config, link_fds=fds))
+        except BaseException:
+            import traceback
+
+            with open(self._log_path, "a") as out:
+                traceback.print_exc(file=out)
+        finally:
+            os._exit(code)
+
+    @property
+    def log(self):
+        return self._log_path.read_text() if self._log_path.exists() else ""
+
+    def wait_log(self, text, timeout_s=TIMEOUT_S):
+        deadline = time.monotonic() + timeout_s
+        while text not in self.log:
+            assert time.monotonic() < deadline, f"{text!r} not in:\n{self.log}"
+            time.sleep(0.01)
+
+    def leave(self, within_s=15.0):
+        """Ask it to leave; its exit code."""
+        self.supervisor.send(Leave(within_s=within_s))
+        return self.wait_exit()
+
+    def wait_exit(self, timeout_s=TIMEOUT_S):
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.pid = None
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.005)
+        raise TimeoutError("peer did not exit")
+
+    def kill(self):
+        """SIGKILL, and its links are closed."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = None
+        for end in self.ends.values():
+            end.raw.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self.kill()
+
+
+def free_port():
+    """A port nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
