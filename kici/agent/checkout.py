@@ -62,7 +62,9 @@ def _fetch(run: Callable[..., bool], ref: str, sha: str) -> bool:
         return False
     if not sha or run("cat-file", "-e", f"{sha}^{{commit}}"):
         return True
-    return run(*fetch, "--unshallow", "origin", "+refs/heads/*:refs/remotes/origin/*")
+    # Deeper down, or on another branch; the checkout says whether it is there now.
+    run(*fetch, "--unshallow", "origin", "+refs/heads/*:refs/remotes/origin/*")
+    return True
 
 
 def _head(directory: str) -> str:

@@ -183,6 +183,7 @@ class AgentClient:
 
     def start(self, now: float) -> Actions:
         self._lost_at = now
+        self._arm_abandon(now)
         return self._dial()
 
     def opened(self, now: float) -> Actions:
@@ -250,6 +251,7 @@ class AgentClient:
         delay = backoff_s(self._n_attempts, self._random())
         self._n_attempts += 1
         self._timers.set("retry", now + delay)
+        self._arm_abandon(now)
         fields = {"reason": reason, "code": code, "retry_in_s": round(delay, 1)}
         return [Note("warning", "Connection to orchestrator lost", fields)]
 
@@ -546,11 +548,15 @@ class AgentClient:
         return [Send(text)]
 
     def _arm_idle(self, now: float, wait_s: float) -> None:
-        if self.identity.scaler_managed and self._job is None:
-            if self.registered and not self._warm:
-                self._timers.set("idle", now + wait_s)
-            elif not self.registered:
-                self._timers.set("abandon", now + ABANDON_S)
+        if not self.registered:
+            self._arm_abandon(now)
+        elif self.identity.scaler_managed and self._job is None and not self._warm:
+            self._timers.set("idle", now + wait_s)
+
+    def _arm_abandon(self, now: float) -> None:
+        waiting = self.identity.scaler_managed and self._job is None
+        if waiting and not self._timers.is_set("abandon"):
+            self._timers.set("abandon", now + ABANDON_S)
 
     def _leave_if_done(self) -> Actions:
         if self._exit is None or self._job is not None:

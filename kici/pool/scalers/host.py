@@ -29,6 +29,9 @@ log = logging.getLogger("kici.pool.host")
 
 #: How often the size of an agent's output is looked at.
 _OUTPUT_CHECK_S = 30.0
+#: A record without a pid may be of an agent that another backend object of this process
+#: (a reload makes a new one) is starting right now.
+_START_S = 30.0
 
 
 class _Agent:
@@ -124,7 +127,8 @@ class HostBackend:
                 continue
             record, leader = _identify(record)
             if leader is None:
-                self._clear_later(record)
+                if record.pid or self._age_s(record) > _START_S:
+                    self._clear_later(record)
                 continue
             living.append(
                 FoundAgent(
@@ -272,6 +276,12 @@ class HostBackend:
         if not survivors and not remove_tree(agent.directory.path):
             log.warning("Directory %s could not be deleted", agent.directory.path)
         return len(survivors)
+
+    def _age_s(self, record: AgentRecord) -> float:
+        try:
+            return time.time() - os.stat(os.path.join(self._state_dir, record.agent_id)).st_mtime
+        except OSError:
+            return 0.0
 
     def _clear_later(self, record: AgentRecord) -> None:
         if record.agent_id in self._clearing:

@@ -1,0 +1,136 @@
+"""A real agent whose worker goes away, refuses it, or stops it."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.agent.conftest import ROOT, poll
+from tests.support.scripted_worker import ScriptedWorker
+
+
+# A90 A96 A97
+def test_a_job_survives_its_worker_and_everything_is_delivered(worker, start_agent, tmp_path):
+    start_agent()
+    side = worker.accept()
+    side.register()
+    script = f"echo before; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; seq 1 500"
+    side.dispatch([{"name": "s", "run": script}])
+    side.until("log.chunk", stepIndex=0)
+    side.cut()
+    (tmp_path / "go").touch()
+    second = worker.accept()
+    register = second.register()
+    assert register["inFlightJobs"] == [{"jobId": "job-1", "runId": "run-1"}]
+    end = second.until("job.status", state="success")
+    assert end["jobId"] == "job-1"
+    lines = [line for line in second.log_lines(0) if line != "before"]
+    assert lines == [str(number) for number in range(1, 501)]
+    assert second.seen[1]["type"] == "agent.log"
+    second.until("config.ack") if "config.ack" not in str(second.seen) else None
+
+
+# A97
+def test_a_job_that_ended_while_the_worker_was_away_is_still_reported(start_agent, tmp_path):
+    first = ScriptedWorker()
+    port = first.port
+    from tests.agent.conftest import AgentProcess
+
+    agent = AgentProcess(first.url, tmp_path / "own")
+    try:
+        side = first.accept()
+        side.register()
+        done = tmp_path / "done"
+        script = f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; touch {done}"
+        side.dispatch([{"name": "s", "run": script}])
+        side.until("step.status", state="running")
+        side.cut()
+        first.close()
+        (tmp_path / "go").touch()
+        poll(done.exists)
+        poll(lambda: not list((tmp_path / "own").glob("kici-*")))
+        second = ScriptedWorker(port)
+        try:
+            side = second.accept()
+            assert side.register()["inFlightJobs"] == [{"jobId": "job-1", "runId": "run-1"}]
+            assert side.until("job.status", state="success")["jobId"] == "job-1"
+        finally:
+            agent.close()
+            second.close()
+    finally:
+        agent.close()
+
+
+# A96
+@pytest.mark.parametrize("managed", ["0", "1"])
+def test_4010_ends_the_process_with_77(worker, start_agent, managed):
+    agent = start_agent(KICI_SCALER_MANAGED=managed)
+    worker.accept().connection.close(4010, "Agent labels exceed token-bound scope: x")
+    assert agent.wait() == 77
+    assert "Agent labels exceed" in agent.errors()
+
+
+# A99
+def test_sigterm_reports_the_running_job_and_kills_its_processes(worker, start_agent, tmp_path):
+    agent = start_agent()
+    side = worker.accept()
+    side.register()
+    side.dispatch([{"name": "s", "run": f"echo $$ > {tmp_path}/pid; echo up; sleep 3001"}])
+    side.until("log.chunk", stepIndex=0)
+    agent.signal(signal.SIGTERM)
+    end = side.until("job.status", state="failed", timeout_s=5)
+    assert end["data"]["error"] == "agent was stopped"
+    assert agent.wait(5) == 1
+    pid = int((tmp_path / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+# A91
+def test_sigusr1_lets_the_job_end_and_then_leaves(worker, start_agent, tmp_path):
+    agent = start_agent()
+    side = worker.accept()
+    side.register()
+    script = f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done"
+    side.dispatch([{"name": "s", "run": script}])
+    side.until("step.status", state="running")
+    agent.signal(signal.SIGUSR1)
+
+    def refused():
+        side.dispatch([{"name": "s", "run": "true"}], jobId="other")
+        return side.until("job.reject")["reason"] == "draining"
+
+    poll(refused)
+    (tmp_path / "go").touch()
+    side.until("job.status", state="success")
+    assert agent.wait() == 0
+
+
+def test_sigterm_when_idle_leaves_at_once_with_zero(worker, start_agent):
+    agent = start_agent()
+    worker.accept().register()
+    agent.signal(signal.SIGTERM)
+    assert agent.wait(3) == 0
+
+
+def test_a_wrong_configuration_names_every_problem_and_exits_with_two(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "kici.cli.agent"],
+        env={
+            "PYTHONPATH": str(ROOT),
+            "PATH": "/nowhere",
+            "KICI_ORCHESTRATOR_URL": "http://x",
+            "KICI_AGENT_TOKEN": "kat_secret",
+            "KICI_LABLES": "x",
+            "KICI_JOB_HEARTBEAT_INTERVAL_MS": "soon",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    for word in ("KICI_ORCHESTRATOR_URL", "did you mean KICI_LABELS", "HEARTBEAT", "git", "bash"):
+        assert word in done.stderr
+    assert "kat_secret" not in done.stderr

@@ -1,0 +1,39 @@
+"""Masking, as a function."""
+
+import base64
+
+import pytest
+
+from kici.agent.redact import Redactor
+
+
+@pytest.mark.parametrize("before", range(6))
+@pytest.mark.parametrize("after", range(4))
+# A93
+def test_base64_of_a_text_around_the_secret_shows_none_of_it(before, after):
+    secret = "s3cr3t-value-of-some-length"
+    text = b"x" * before + secret.encode() + b"y" * after
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        masked = Redactor([secret]).mask(encode(text))
+        assert b"***" in masked
+        rest = masked.replace(b"***", b"")
+        # What is left are the characters that hold bits of the surroundings.
+        assert len(rest) <= len(encode(b"x" * before)) + len(encode(b"y" * after)) + 8
+
+
+def test_overlapping_secrets_leave_no_rest():
+    assert Redactor(["abcdef", "defghi"]).text("1abcdefghi2") == "1***2"
+
+
+def test_a_value_of_two_characters_is_not_a_secret():
+    assert Redactor(["ab", ""]).text("abc") == "abc"
+
+
+def test_each_line_of_a_multi_line_secret_is_masked():
+    assert Redactor(["first line\nsecond line\n"]).text("x second line y") == "x *** y"
+
+
+def test_percent_encoding_and_nested_values_are_masked():
+    redactor = Redactor(["p@ss word"])
+    assert redactor.text("u:p%40ss%20word@h") == "u:***@h"
+    assert redactor.value({"k": ["p@ss word", 1, None]}) == {"k": ["***", 1, None]}
