@@ -117,7 +117,7 @@ class PeerChild:
             from kici.peer.main import run
 
             code = run(ChildBoot(name="peer", config=self._config, link_fds=fds))
-        except BaseException:
+        except BaseException:  # noqa: BLE001 (shown in the log, then the child ends)
             import traceback
 
             with open(self._log_path, "a") as out:

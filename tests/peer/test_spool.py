@@ -1,0 +1,167 @@
+"""kici/peer/spool.py and outflow.py: order, bound, gap marker, credit."""
+
+import json
+
+import pytest
+
+from kici.peer.outflow import MEMORY_BYTES, Outflow
+from kici.peer.spool import Frame, Spool
+
+A, B = "ws://a", "ws://b"
+
+
+def frame(text, url=A, job="j", n_lines=1):
+    body = {"type": "peer.log.chunk", "runId": "r", "jobId": job, "stepIndex": 3}
+    body["lines"] = [{"text": text, "timestamp": 1, "stream": "stdout"}]
+    return Frame(url, "r", job, n_lines, json.dumps(body).encode())
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def fresh(limit=2**20):
+        made.append(Spool(tmp_path / "spool", (A, B), limit, lambda: 5))
+        return made[-1]
+
+    yield fresh
+    for spool in made:
+        spool.close()
+
+
+def drain(spool, url=A):
+    texts = []
+    while (one := spool.first(url)) is not None:
+        assert spool.drop(url) == one
+        texts.append(json.loads(one.text)["lines"][0]["text"])
+    return texts
+
+
+# P63
+def test_frames_come_back_in_order_for_each_coordinator(make, tmp_path):
+    spool = make()
+    for number in range(100):
+        assert spool.append(frame(f"a{number}"))
+        assert spool.append(frame(f"b{number}", B))
+    assert spool.pending(frame("").key) == 100
+    assert drain(spool) == [f"a{number}" for number in range(100)]
+    assert drain(spool, B) == [f"b{number}" for number in range(100)]
+    assert spool.n_bytes == 0
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_restart_goes_on_where_the_reader_was(make):
+    spool = make()
+    for number in range(5):
+        spool.append(frame(f"{number}"))
+    spool.drop(A)
+    again = make()
+    assert again.pending(frame("").key) == 4
+    assert again.n_bytes == spool.n_bytes
+    assert drain(again) == ["1", "2", "3", "4"]
+
+
+# P63
+def test_files_are_deleted_as_they_are_read(make, tmp_path):
+    spool = make(64 * 2**20)
+    big = "x" * 300_000
+    for _ in range(20):
+        spool.append(frame(big))
+    assert len(list((tmp_path / "spool").iterdir())) >= 5
+    for _ in range(18):
+        spool.drop(A)
+    assert len(list((tmp_path / "spool").iterdir())) <= 1
+
+
+# P63
+def test_what_does_not_fit_is_counted_and_said_in_its_place(make):
+    spool = make(1000)
+    while not spool.is_full:
+        spool.append(frame("kept"))
+    n_kept = spool.pending(frame("").key)
+    for _ in range(7):
+        assert not spool.append(frame("lost", n_lines=10))
+    assert spool.n_lost_lines == 70
+    spool.drop(A)
+    spool.drop(A)
+    spool.append(frame("after"))
+    texts = drain(spool)
+    assert texts[: n_kept - 2] == ["kept"] * (n_kept - 2)
+    assert "70 log lines are missing" in texts[-2]
+    assert texts[-1] == "after"
+
+
+def test_a_gap_at_the_end_is_said_before_the_terminal_report(make):
+    spool = make(0)
+    spool.append(frame("lost"))
+    outflow = Outflow(A, spool, lambda n: None)
+    assert outflow.pending(frame("").key)
+    marker = json.loads(outflow.first().text)
+    assert (marker["stepIndex"], marker["runId"], marker["jobId"]) == (3, "r", "j")
+    assert outflow.sent() == frame("").key
+    assert not outflow.pending(frame("").key)
+
+
+# P63
+def test_a_coordinator_that_keeps_up_needs_no_file_and_credit_returns_when_sent(make, tmp_path):
+    refunds = []
+    outflow = Outflow(A, make(), refunds.append)
+    outflow.connected = True
+    outflow.put(frame("one"), 10)
+    outflow.put(frame("two"), 20)
+    assert refunds == []
+    assert outflow.first() == frame("one")
+    outflow.sent()
+    outflow.sent()
+    assert refunds == [10, 20]
+    assert outflow.is_empty()
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+# P63, P59
+def test_away_means_spooled_with_credit_returned_at_once_and_order_kept(make):
+    refunds = []
+    outflow = Outflow(A, make(), refunds.append)
+    outflow.connected = True
+    outflow.put(frame("memory"), 10)
+    outflow.disconnected()
+    assert sum(refunds) == 10
+    outflow.put(frame("spooled"), 20)
+    assert sum(refunds) == 30
+    outflow.connected = True
+    outflow.put(frame("later"), 40)
+    texts = []
+    while (one := outflow.first()) is not None:
+        texts.append(json.loads(one.text)["lines"][0]["text"])
+        outflow.sent()
+    assert texts == ["memory", "spooled", "later"]
+    assert sum(refunds) == 70
+
+
+# P63
+def test_a_slow_coordinator_with_a_full_spool_holds_credit_back_and_loses_nothing(make):
+    refunds, spool = [], make(100_000)
+    outflow = Outflow(A, spool, refunds.append)
+    outflow.connected = True
+    big = "x" * 50_000
+    n_put = 0
+    while outflow._queued_bytes < MEMORY_BYTES or not spool.is_full:
+        outflow.put(frame(big), 50_000)
+        n_put += 1
+    before = sum(refunds)
+    outflow.put(frame(big), 50_000)
+    assert sum(refunds) == before
+    n_out = 0
+    while outflow.first() is not None:
+        outflow.sent()
+        n_out += 1
+    assert n_out == n_put + 1
+    assert spool.n_lost_lines == 0
+    assert sum(refunds) == (n_put + 1) * 50_000
+
+
+def test_step_updates_are_kept_beyond_the_bound(make):
+    spool = make(0)
+    outflow = Outflow(A, spool, lambda n: None)
+    outflow.put(frame("step", n_lines=0), 0)
+    assert spool.pending(frame("").key) == 1
