@@ -134,6 +134,8 @@ class Dispatcher:
         for job in self.placement.held_by(instance_id):
             if job.state in PLACED:
                 job.gone_until = now + HOLDER_GRACE_S
+                # Its first progress may be lost with the link: silence proves nothing now.
+                job.spawn_until = None
 
     # --- time ------------------------------------------------------------------------
 

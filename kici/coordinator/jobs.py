@@ -57,7 +57,8 @@ class JobRows:
         self._store.commit()
 
     def running(self, job_id: str, at: int) -> None:
-        """Progress arrived; the start time is set once (C61)."""
+        """Progress arrived; the start time is set once (C61). Durable at the first report: a
+        started job must never look as if it could be moved."""
         self._store.write(
             "UPDATE jobs SET state = ?, started_at = COALESCE(started_at, ?), progress_at = ?"
             " WHERE job_id = ?",

@@ -2,7 +2,7 @@
 
 import logging
 
-from kici.contracts.states import WIRE_TERMINAL, HeldState
+from kici.contracts.states import WIRE_TERMINAL, HeldState, WireJobState
 from kici.contracts.wire.peer import (
     JobProgress,
     JobProgressAck,
@@ -20,6 +20,8 @@ from kici.coordinator.registry import Registry
 from kici.coordinator.store import StoreError
 
 _log = logging.getLogger("kici.coordinator")
+#: Signs of life of a job that no agent has begun.
+_NOT_STARTED = frozenset({WireJobState.PENDING, WireJobState.QUEUED})
 
 
 class Reports:
@@ -93,16 +95,20 @@ class Reports:
                 self._rows.step(job.job_id, report)
             if terminal:
                 return self._endings.end(job, HeldState(report.state), _reason(report), report.data)
+            if report.state in _NOT_STARTED and report.kind == "job":
+                _log.debug("Job waits at its worker", extra={"jobId": job.job_id})
+            elif job.state in (HeldState.OFFERED, HeldState.ACCEPTED):
+                job.ack_until = None
+                job.placed(now)
+                self._rows.running(job.job_id, int(report.timestamp))
+                self._rows.commit()
+                job.move(HeldState.RUNNING)
+            elif job.state is HeldState.RUNNING and report.kind == "job":
+                self._rows.running(job.job_id, int(report.timestamp))
+            job.spawn_until = None
         except StoreError as error:
             _log.error("Job update not stored", extra={"jobId": job.job_id, "error": str(error)})
             return False
-        if job.state in (HeldState.OFFERED, HeldState.ACCEPTED):
-            job.ack_until = None
-            job.placed(now)
-            job.move(HeldState.RUNNING)
-        job.spawn_until = None
-        if job.state is HeldState.RUNNING and report.kind == "job":
-            self._rows.running(job.job_id, int(report.timestamp))
         self._logs.wake(job.job_id)
         return True
 

@@ -1,0 +1,53 @@
+"""Heartbeats as the acceptor reads them (peer spec 4.4)."""
+
+import json
+
+import msgspec
+
+from kici.contracts.wire.peer import HeartbeatReceived
+from kici.protocol.inventory import MAX_ENTRIES, read_inventory
+from tests.support.dialer import Dialer, agent
+
+
+def heard(agents=(), backends=None, **more):
+    beat = Dialer().heartbeat(agents, backends, **more)
+    return msgspec.json.decode(json.dumps(beat), type=HeartbeatReceived)
+
+
+# C29
+def test_malformed_entry_hides_no_good_one():
+    bad = {"name": "b", "labelSets": "linux", "maxAgents": 1, "activeCount": 0}
+    found = read_inventory(heard([agent("a"), {"agentId": 1}, agent("b")], [bad]))
+    assert [one.agent_id for one in found.agents] == ["a", "b"]
+    assert found.rejected == 2
+
+
+# C28
+def test_either_gate_form_and_unknown_or_missing_fields_are_read():
+    base = {"labelSets": [["Linux "], ["linux", "gpu"]], "maxAgents": 4, "activeCount": 1}
+    old = read_inventory(heard([], [base | {"mandatoryLabels": ["GPU"], "odd": 1}]))
+    new = read_inventory(heard([], [base | {"labelSetMandatoryLabels": [[], ["gpu"]]}]))
+    assert [sorted(one.gate) for one in old.backends[0].sets] == [["gpu"], ["gpu"]]
+    assert [sorted(one.gate) for one in new.backends[0].sets] == [[], ["gpu"]]
+    assert new.backends[0].sets[0].labels == {"linux"}
+    assert new.backends[0].free == 3
+    assert read_inventory(heard([], None)).backends == ()
+    bare = {key: agent()[key] for key in ("agentId", "labels", "activeJobs", "maxConcurrency")}
+    assert read_inventory(heard([bare])).agents[0].free == 1
+
+
+def test_gates_that_do_not_fit_the_label_sets_serve_nothing():
+    entry = {"labelSets": [["a"], ["b"]], "maxAgents": 1, "activeCount": 0}
+    found = read_inventory(heard([], [entry | {"labelSetMandatoryLabels": [[]]}]))
+    assert found.backends[0].sets == ()
+
+
+def test_numbers_may_be_fractions_or_negative_and_never_make_negative_slots():
+    assert read_inventory(heard([agent(free=-3, active=2)])).agents[0].free == 0
+    assert read_inventory(heard([agent() | {"maxConcurrency": 2.5}])).agents[0].free == 2
+
+
+def test_entries_beyond_the_bound_are_not_read():
+    found = read_inventory(heard([agent(str(n)) for n in range(MAX_ENTRIES + 5)]))
+    assert len(found.agents) == MAX_ENTRIES
+    assert found.rejected == 5
