@@ -50,20 +50,23 @@ def _wrap(plain, host: str):
     context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # The system's store; SSL_CERT_FILE and SSL_CERT_DIR are honoured by OpenSSL.
     context.load_default_certs()
+    # The handshake by hand: a failed one inside ``wrap_socket`` leaves the socket open.
+    secure = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
     try:
-        return context.wrap_socket(plain, server_hostname=host)
+        secure.do_handshake()
     except ssl.SSLCertVerificationError as error:
-        plain.close()
+        secure.close()
         raise ConnectFailed(f"TLS failed: {error.verify_message}", None) from error
     except ssl.SSLError as error:
-        plain.close()
+        secure.close()
         raise ConnectFailed(f"TLS failed: {error.reason or error}", None) from error
     except OSError as error:
-        plain.close()
+        secure.close()
         raise ConnectFailed(f"TLS failed: {error.strerror or error}", None) from error
     except BaseException:
-        plain.close()
+        secure.close()
         raise
+    return secure
 
 
 def _tune(plain) -> None:
