@@ -29,10 +29,12 @@ SERVICE = "orchestrator"
 MAX_FIELD_CHARS = 16 * 1024
 
 LEVELS = {
+    "trace": logging.DEBUG,
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warn": logging.WARNING,
     "error": logging.ERROR,
+    "fatal": logging.ERROR,
 }
 _LEVEL_NAMES = {
     logging.DEBUG: "debug",
