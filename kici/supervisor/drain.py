@@ -144,9 +144,10 @@ class Drain:
         says = Say("error", "The worker cannot go on and stops", {"reason": reason})
         return [says, self._publish(True, reason, None), *self._leave(now)]
 
-    def drained(self, rev: int, now: float) -> list[Action]:
-        """``drain.done`` of the pool; an older ``rev`` was said before the present state."""
-        if self.phase is not Phase.STOPPING or rev != self.state.rev:
+    def drained(self, now: float) -> list[Action]:
+        """``drain.done`` of the pool. One that it sent for an earlier drain is as good: while
+        it drains it takes nothing new, and it hears of this stop before it could again."""
+        if self.phase is not Phase.STOPPING:
             return []
         return [Say("info", f"{_DRAIN_STEP} done"), *self._leave(now)]
 

@@ -189,7 +189,7 @@ class Worker(Supervisor):
             case link.UndrainRequest():
                 self._perform(self._drain.undrain(body.source))
             case link.DrainDone():
-                self._perform(self._drain.drained(body.rev, now))
+                self._perform(self._drain.drained(now))
             case link.ReloadRequest() if not self._drain.stopping:
                 self.reload()
 
