@@ -3,6 +3,7 @@
 import json
 import time
 
+from kici.contracts.link.jobs import LogCredit
 from kici.contracts.wire.agent import JobStatus, LogChunk
 from kici.pool import relay
 from kici.pool.events import AgentSaid
@@ -93,8 +94,6 @@ def test_without_credit_agents_pause_and_nothing_is_lost_or_reordered():
     world.step("success")
     world.end()
     assert not world.finished()
-    from kici.contracts.link.jobs import LogCredit
-
     world.do(LogCredit(n_bytes=10_000))
     frames = world.frames()
     texts = [one["lines"][0]["text"] for one in frames if one["type"] == "peer.log.chunk"]
@@ -113,8 +112,6 @@ def test_log_beyond_the_bound_is_counted_in_the_log_itself(monkeypatch):
     for number in range(20):
         world.log(f"line {number}")
     world.end()
-    from kici.contracts.link.jobs import LogCredit
-
     world.do(LogCredit(n_bytes=100_000))
     texts = [one["lines"][0]["text"] for one in world.frames() if one["type"] == "peer.log.chunk"]
     n_kept = len(texts) - 1
