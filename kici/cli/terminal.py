@@ -10,6 +10,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from kici.wording import duration, size
+
+__all__ = ["clean", "duration", "paint", "progress", "seconds", "show", "size", "table", "width"]
+
 COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "grey": 90, "bold": 1}
 _DANGEROUS = dict.fromkeys((*range(32), 127, *range(128, 160)), " ")
 
@@ -34,32 +38,10 @@ def width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
-def duration(seconds: float) -> str:
-    """``0.4s``, ``12s``, ``3m05s``, ``2h07m``, ``4d02h``."""
-    if seconds < 10:
-        return f"{max(0.0, seconds):.1f}s"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
-
-
 def seconds(iso: str) -> float:
     """Wall-clock seconds of ``2026-01-02T03:04:05.678Z``."""
     whole, _, rest = iso.rstrip("Z").partition(".")
     return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{rest or 0}")
-
-
-def size(n_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if n_bytes < 1024 or unit == "GiB":
-            break
-        n_bytes /= 1024
-    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from kici.web import views
 from kici.web.desk import Desk, not_found, reply
+from kici.web.filters import FILTERS
 from kici.web.protect import (
     SECURITY_HEADERS,
     WRITING,
@@ -27,6 +28,8 @@ def make_app(state: Desk) -> Flask:
     app = Flask("kici.web", static_folder=None)
     app.extensions["kici"] = state
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # OPTIONS is 404 (W85)
+    app.jinja_env.filters.update(FILTERS)
+    app.jinja_env.trim_blocks = True
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     base = "/" + state.settings.base_path.strip("/")

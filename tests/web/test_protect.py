@@ -147,6 +147,6 @@ def test_undrain_asks_the_supervisor(web: WebChild) -> None:
 
 def test_a_form_of_the_page_comes_back_to_the_page(web: WebChild) -> None:
     form = {"Content_Type": "application/x-www-form-urlencoded", "Accept": "text/html,*/*"}
-    status, headers, _body = web.request("POST", "/drain", "action=undrain", **form)
+    status, headers, _body = web.request("POST", "/drain", "wish=undrain", **form)
     assert (status, headers["location"]) == (303, "/")
     web.supervisor.hear(UndrainRequest)

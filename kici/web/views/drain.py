@@ -18,7 +18,7 @@ blueprint = Blueprint("drain", __name__)
 def drain() -> Response:
     here = desk()
     fields = wish_fields(request)
-    if fields.get("action") == "undrain":  # a form cannot send DELETE
+    if fields.get("wish") == "undrain":  # a form cannot send DELETE
         return undrain()
     try:
         reason, deadline_s = drain_wish(fields)
