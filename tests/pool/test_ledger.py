@@ -77,7 +77,7 @@ def test_sum_above_the_cap_is_refused_and_a_release_makes_room(directory):
     assert one.reserve("pool", CAP, "a1", TWO) == ""
     assert ledger(directory, "w2").reserve("pool", CAP, "a2", TWO) == ""
     assert "CPUs" in one.reserve("pool", CAP, "a3", TWO)
-    assert "memory" in one.reserve("pool", CAP, "a3", ResourceSpec(memory_bytes=5 * 2**30))
+    assert "bytes" in one.reserve("pool", CAP, "a3", ResourceSpec(memory_bytes=5 * 2**30))
     one.release("pool", "a1")
     one.release("pool", "a1")
     assert one.reserve("pool", CAP, "a3", TWO) == ""
