@@ -61,7 +61,11 @@ ADVICE = {
     "KICI_CONFIG": "a worker reads its settings from the environment only",
 }
 
-_TOLERATED_NAMES = frozenset(PREFIX + name for name in _TOLERATED)
+#: Settings of our other commands (kici, kici-admin, kici-coordinator), which an operator's
+#: shell may well export beside the worker's.
+_OTHER_COMMANDS = frozenset({"KICI_URL", "KICI_TOKEN", "KICI_ADMIN_URL"})
+
+_TOLERATED_NAMES = frozenset(PREFIX + name for name in _TOLERATED) | _OTHER_COMMANDS
 
 
 def is_tolerated(name: str) -> bool:
@@ -69,7 +73,7 @@ def is_tolerated(name: str) -> bool:
     return (
         name in _TOLERATED_NAMES
         or name in ADVICE
-        or name.startswith(("KICI_SERVER_", *_TOLERATED_PREFIXES))
+        or name.startswith(("KICI_SERVER_", "KICI_COORDINATOR_", *_TOLERATED_PREFIXES))
         or "_ENV_PROBE" in name
     )
 
