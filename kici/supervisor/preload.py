@@ -4,6 +4,7 @@ Importing here must not make a gevent hub (a test asserts it): a greenlet of the
 go on running in every child.
 """
 
+import contextlib
 import importlib
 from collections.abc import Mapping
 
@@ -29,6 +30,15 @@ GEVENT_MODULES = (
     "gevent.threadpool",
     "gevent.time",
     "gevent.builtins",
+    "gevent.resolver.thread",
+    "gevent.monkey._patch_thread_common",
+    "_threading_local",
+)
+#: Reached by patch_all() and the title in every child; named differently by version.
+OPTIONAL_MODULES = (
+    "gevent.monkey._patch_thread_lt313",
+    "gevent.monkey._patch_thread_gte313",
+    "setproctitle",
 )
 CHILD_MODULES: Mapping[ChildName, str] = {
     ChildName.PEER: "kici.peer.main",
@@ -49,6 +59,9 @@ def patch_ssl() -> None:
 def import_gevent() -> None:
     for name in GEVENT_MODULES:
         importlib.import_module(name)
+    for name in OPTIONAL_MODULES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def real_children() -> dict[ChildName, RunChild]:
