@@ -52,8 +52,17 @@ def patch_ssl() -> None:
     context of the children otherwise)."""
     from gevent import monkey
 
+    without_plugins()
     if not monkey.is_module_patched("ssl"):
         monkey.patch_ssl()
+
+
+def without_plugins() -> None:
+    """Keep gevent from looking for plugins in every installed distribution at each of its
+    patches: measured 39 -> 1.3 ms and 4.0 -> 1.1 MB of memory of its own in each child."""
+    from gevent import events
+
+    events.notify_and_call_entry_points = events.notify
 
 
 def import_gevent() -> None:
