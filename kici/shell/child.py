@@ -75,6 +75,10 @@ class ChildShell:
         """Send ``message``; blocks this greenlet while the neighbour is far behind."""
         self._links[to].send(message, fds)
 
+    def try_tell(self, to: str, message: Message) -> bool:
+        """Send a view; False at once while the neighbour is far behind."""
+        return self._links[to].try_send(message)
+
     def ready(self) -> None:
         """Say once that this child serves."""
         self.tell("supervisor", ChildReady(name=self.name))

@@ -111,6 +111,14 @@ class Link:
         """
         self._queue.put((pack(self.name, self.boot_id, message), fds))
 
+    def try_send(self, message: Message) -> bool:
+        """As ``send``, but False at once when the neighbour is far behind: for views, which
+        may be dropped because a snapshot makes up for them."""
+        if self._queue.full():
+            return False
+        self.send(message)
+        return True
+
     def receive(self) -> tuple[Envelope, list[int]]:
         """The next message and the descriptors that came with it; ``LinkClosed`` at EOF."""
         fds: list[int] = []
