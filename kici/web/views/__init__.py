@@ -1,6 +1,6 @@
 """One blueprint a file; a view reads the projection or sends a wish, and answers."""
 
-from kici.web.views import api, cluster, drain, health, metrics, page, status
+from kici.web.views import api, cluster, drain, health, metrics, openapi, page, reload, status
 
 BLUEPRINTS = (
     health.blueprint,
@@ -9,5 +9,7 @@ BLUEPRINTS = (
     cluster.blueprint,
     metrics.blueprint,
     api.blueprint,
+    reload.blueprint,
+    openapi.blueprint,
     page.blueprint,
 )
