@@ -78,8 +78,13 @@ class Connection:
         self.session.link.advertise(offered, time.monotonic())
         self._perform(self.session.start(time.monotonic()))
         self._helpers = [gevent.spawn(self._tick), gevent.spawn(self._write)]
+        for helper in self._helpers:
+            helper.link_exception(lambda _failed: self._socket.abort())
         try:
             code, reason = self._read()
+            for helper in self._helpers:
+                if helper.exception is not None:
+                    raise helper.exception  # a bug of ours: it ends the process
         finally:
             gevent.killall(self._helpers)
             self._socket.abort()

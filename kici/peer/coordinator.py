@@ -141,8 +141,8 @@ class Coordinator:
             socket = connect(
                 peer_url(self.url), timeout_s=HANDSHAKE_TIMEOUT_S, max_size=MAX_FRAME_BYTES
             )
-        except ConnectFailed as error:
-            return Ending(0, error.reason)
+        except (ConnectFailed, ValueError) as error:
+            return Ending(0, str(error))
         log.info("Connected to peer, waiting for ECDH handshake", extra={"url": self._shown})
         self._move(ConnectionState.HANDSHAKING)
         shared, session = self._shared, self._session()

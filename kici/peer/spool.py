@@ -62,8 +62,7 @@ class Spool:
         durable.make_directory(directory)
         self._queues = {url: Segments(directory, _name(url)) for url in urls}
         for queue in self._queues.values():
-            for record in queue.scan():
-                self._count(_frame.decode(record), len(record))
+            self._recount(queue)
 
     @property
     def is_full(self) -> bool:
@@ -130,6 +129,15 @@ class Spool:
     def close(self) -> None:
         for queue in self._queues.values():
             queue.close()
+
+    def _recount(self, queue: Segments) -> None:
+        """What an earlier process left; a file that is no spool file is given up."""
+        try:
+            for record in queue.scan():
+                self._count(_frame.decode(record), len(record))
+        except (msgspec.DecodeError, OSError) as error:
+            log.error("Log spool cannot be read, its lines are lost", extra={"error": str(error)})
+            queue.clear()
 
     def _write(self, frame: Frame) -> None:
         record = msgspec.msgpack.encode(frame)

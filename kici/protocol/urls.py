@@ -63,7 +63,10 @@ def shown_url(configured: str) -> str:
 
 def is_exposed(configured: str) -> bool:
     """True when the link would leave this machine without TLS (peer spec 2.6)."""
-    parts = urlsplit(peer_url(configured))
+    try:
+        parts = urlsplit(peer_url(configured))
+    except ValueError:
+        return False
     host = parts.hostname or ""
     if parts.scheme == "wss" or host == "localhost":
         return False

@@ -24,8 +24,8 @@ class Segments:
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
         self._name = name
-        found = directory.glob(f"{name}-*{_SUFFIX}")
-        self._numbers = sorted(int(path.stem.rsplit("-", 1)[1]) for path in found)
+        found = (path.stem.rsplit("-", 1)[1] for path in directory.glob(f"{name}-*{_SUFFIX}"))
+        self._numbers = sorted(int(number) for number in found if number.isdecimal())
         self._reader: int | None = None
         self._writer: int | None = None
         self._position = 0
@@ -63,7 +63,8 @@ class Segments:
         """``record``, got by ``first``, is dealt with."""
         assert self._reader is not None
         self._position += _LENGTH.size + len(record)
-        os.pwrite(self._reader, _POSITION.pack(self._position), 0)
+        with contextlib.suppress(OSError):  # then a restart repeats it
+            os.pwrite(self._reader, _POSITION.pack(self._position), 0)
 
     def scan(self) -> list[bytes]:
         """Every record, for the counts after a restart; reads one file at a time."""

@@ -3,13 +3,14 @@
 import json
 import os
 import stat
+import subprocess
 import time
 
 import pytest
 
 from kici.contracts.link import JobKey
 from kici.contracts.link import jobs as link_jobs
-from kici.contracts.link.lifecycle import ChildReady, DrainState, Hello, SnapshotRequest
+from kici.contracts.link.lifecycle import ChildReady, DrainState, Hello, Leave, SnapshotRequest
 from kici.contracts.link.views import PeerState
 from tests.support.peer_child import PeerChild, free_port
 from tests.support.scripted_coordinator import Closed, ScriptedCoordinator
@@ -111,7 +112,9 @@ def test_a_join_by_token_writes_the_credential_and_a_restart_uses_it(tmp_path, c
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         state = peer.web.expect(PeerState, where=lambda s: s.state == "connected")
         assert state.coordinator_id == "coord-a"
-        assert peer.leave() == 0
+        peer.supervisor.send(Leave(within_s=10))
+        assert worker.wait_closed().code == 1000
+        assert peer.wait_exit() == 0
     assert TOKEN not in peer.log
     assert CREDENTIAL not in peer.log
     with PeerChild(tmp_path, [coordinator.url]):
@@ -152,6 +155,7 @@ def test_a_job_goes_through_and_its_report_survives_kill_9(tmp_path, coordinator
         peer.pool.send(link_jobs.JobLogged(key=key, n_lines=1, frame=chunk("one")))
         assert worker.expect("peer.log.chunk")["lines"][0]["text"] == "one"
         worker.drop()
+        peer.web.expect(PeerState, where=lambda s: s.state == "disconnected" and s.reason)
         peer.pool.send(link_jobs.JobLogged(key=key, n_lines=1, frame=chunk("two")))
         peer.pool.send(link_jobs.JobFinished(key=key, state="success", frame=terminal()))
         peer.pool.expect(link_jobs.JobStored)
@@ -174,8 +178,6 @@ def test_a_job_goes_through_and_its_report_survives_kill_9(tmp_path, coordinator
             time.sleep(0.01)
         peer.supervisor.send(SnapshotRequest(reader="pool"))
         assert peer.pool.expect(link_jobs.OutboxState).n_concluded == 0
-        from kici.contracts.link.lifecycle import Leave
-
         peer.supervisor.send(Leave(within_s=10))
         assert worker.expect("peer.leaving") == {
             "type": "peer.leaving",
@@ -225,6 +227,7 @@ def test_two_coordinators_with_one_run_id_each_get_their_own(tmp_path, coordinat
         peer.pool.send(link_jobs.JobProgressed(key=twin, frame=terminal(state="running")))
         assert other.expect("job.progress")["state"] == "running"
         worker.drop()
+        peer.web.expect(PeerState, where=lambda s: s.index == 0 and s.reason)
         peer.pool.send(link_jobs.JobFinished(key=twin, state="failed", frame=terminal()))
         assert other.expect("job.progress")["state"] == "success"
         replayed = coordinator.accept()
@@ -415,3 +418,59 @@ def test_a_credential_that_cannot_be_written_keeps_the_token_unspent(tmp_path, c
         os.unlink(tmp_path / "kici")
         assert coordinator.accept().handshake()["token"] == TOKEN
         assert "cannot be written" in peer.log
+
+
+# P63
+def test_a_coordinator_that_stops_reading_gets_everything_later(tmp_path, coordinator):
+    keep_credential(tmp_path)
+    n_frames, text = 600, "x" * 20_000
+    with PeerChild(tmp_path, [coordinator.url], log_spool_max_bytes=2**20) as peer:
+        worker = coordinator.join()
+        key = accept_job(worker, peer)
+        granted = [m.n_bytes for m in peer.pool.seen if isinstance(m, link_jobs.LogCredit)]
+        credit, n_sent, n_stalls = sum(granted), 0, 0
+        while n_sent < n_frames:
+            frame = chunk(f"{n_sent} {text}")
+            while credit < len(frame):
+                try:
+                    credit += peer.pool.expect(link_jobs.LogCredit, 0.2).n_bytes
+                except TimeoutError:
+                    n_stalls += 1
+                    for _ in range(20):
+                        _check_line(worker)
+            peer.pool.send(link_jobs.JobLogged(key=key, n_lines=1, frame=frame))
+            credit -= len(frame)
+            n_sent += 1
+        peer.pool.send(link_jobs.JobFinished(key=key, state="success", frame=terminal()))
+        assert n_stalls  # credit was held back while nobody read
+        while _check_line(worker) != n_frames - 1:
+            pass
+        assert worker.expect("job.progress")["state"] == "success"
+        shown = subprocess.run(
+            ["ps", "-o", "rss=", "-p", str(peer.pid)], capture_output=True, check=True
+        )
+        assert int(shown.stdout) < 150_000  # KiB
+
+
+def _check_line(worker):
+    """The next log line carries the next number: returned."""
+    number = int(worker.expect("peer.log.chunk")["lines"][0]["text"].split()[0])
+    assert number == getattr(worker, "n_lines", 0)
+    worker.n_lines = number + 1
+    return number
+
+
+# P72
+def test_thirty_megabytes_of_outputs_are_reported_small(tmp_path, coordinator):
+    keep_credential(tmp_path)
+    with PeerChild(tmp_path, [coordinator.url]) as peer:
+        worker = coordinator.join()
+        key, other = accept_job(worker, peer), accept_job(worker, peer, "j2")
+        huge = terminal(outputs={"s": {"n": "x" * (30 * 2**20)}})
+        peer.pool.send(link_jobs.JobFinished(key=key, state="success", frame=huge))
+        report = worker.expect("job.progress")
+        assert report["state"] == "success"
+        assert "dropped" in report["data"]["error"]
+        frame = terminal("j2")
+        peer.pool.send(link_jobs.JobFinished(key=other, state="success", frame=frame))
+        assert worker.expect("job.progress")["jobId"] == "j2"

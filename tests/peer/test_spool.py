@@ -165,3 +165,15 @@ def test_step_updates_are_kept_beyond_the_bound(make):
     outflow = Outflow(A, spool, lambda n: None)
     outflow.put(frame("step", n_lines=0), 0)
     assert spool.pending(frame("").key) == 1
+
+
+def test_what_is_no_spool_file_does_not_prevent_the_start(make, tmp_path):
+    spool = make()
+    spool.append(frame("one"))
+    (path,) = (tmp_path / "spool").iterdir()
+    path.write_bytes((8).to_bytes(8, "big") + (3).to_bytes(4, "big") + b"\xc1\xc1\xc1")
+    (tmp_path / "spool" / path.name.replace("-1.", "-x.")).write_bytes(b"")
+    again = make()
+    assert again.first(A) is None
+    assert again.append(frame("two"))
+    assert drain(again) == ["two"]
