@@ -16,7 +16,7 @@ import msgspec
 from kici.config.model import Config, ScalerConfig, Secret, Settings
 from kici.contracts.link import JobKey, Message
 from kici.contracts.link.envelope import Envelope, pack, unpack
-from kici.contracts.link.lifecycle import ChildReady, DrainState, Hello, Leave
+from kici.contracts.link.lifecycle import ChildReady, ChildState, DrainState, Hello, Leave
 from kici.contracts.link.views import AgentSlot, JobView, PeerState, PoolCapacity, ScalerSlots
 from kici.shell.link import PART_BYTES, Joiner, cut, new_boot_id, socketpair
 
@@ -301,6 +301,17 @@ def finished(rev: int, job_id: str, outcome: str = "success", **changes: Any) ->
         "finished",
         **{"outcome": outcome, "completed_at": time.time(), **changes},
     )
+
+
+def child_state(rev: int, name: str, **changes: Any) -> ChildState:
+    base: dict[str, Any] = {
+        "pid": None,
+        "state": "RUNNING",
+        "n_restarts": 0,
+        "since": 1.0,
+        "reason": "",
+    }
+    return ChildState(rev=rev, name=name, **{**base, **changes})
 
 
 def secret(text: str) -> Secret:

@@ -1,0 +1,52 @@
+"""``/ready?strict=1``: 503 with reasons while no job could be taken (ours)."""
+
+import json
+
+from kici.contracts.link.lifecycle import DrainState
+from tests.support.web_child import WebChild, capacity, peer_state, scaler_slots
+
+
+def strict(web: WebChild) -> tuple[int, dict]:
+    status, _headers, body = web.request("GET", "/ready?strict=1")
+    return status, json.loads(body)
+
+
+def test_a_worker_that_nobody_told_anything_is_not_ready(web: WebChild) -> None:
+    status, body = strict(web)
+    assert status == 503
+    assert body["checks"] == {
+        "coordinator": "no coordinator is connected",
+        "drain": "ok",
+        "scalers": "the pool has not reported yet",
+    }
+
+
+def test_it_is_ready_when_jobs_can_come_and_run(web: WebChild) -> None:
+    web.peer.tell(peer_state(1, "connected"))
+    web.pool.tell(capacity(1))
+    web.eventually("/status", lambda b: b["scalers"] and b["coordinatorConnection"] == "connected")
+    assert strict(web) == (
+        200,
+        {"status": "ready", "checks": {"coordinator": "ok", "drain": "ok", "scalers": "ok"}},
+    )
+
+
+def test_each_reason_is_named(web: WebChild) -> None:
+    web.peer.tell(peer_state(1, "disconnected", reason="Connection refused"))
+    web.pool.tell(capacity(1, scalers=(scaler_slots(healthy=False, reason="no docker"),)))
+    web.supervisor.tell(DrainState(rev=2, draining=True, stopping=False, reason="kernel"))
+    web.eventually("/status", lambda b: b["draining"] and b["scalers"])
+    assert strict(web)[1] == {
+        "status": "not ready",
+        "checks": {
+            "coordinator": "no coordinator is connected: Connection refused",
+            "drain": "draining: kernel",
+            "scalers": "no scaler works: pi: no docker",
+        },
+    }
+
+
+# W66 W68
+def test_without_strict_it_is_200_all_the_same(web: WebChild) -> None:
+    assert web.json("/ready") == {"status": "ready", "checks": {}}
+    assert web.json("/ready?strict=0") == {"status": "ready", "checks": {}}
