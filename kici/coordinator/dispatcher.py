@@ -26,6 +26,7 @@ from kici.coordinator.placement import Placement
 from kici.coordinator.registry import Registry
 from kici.coordinator.reports import Reports
 from kici.coordinator.reroute import make_reroute
+from kici.coordinator.store import StoreError
 from kici.coordinator.vault import Vault
 
 _log = logging.getLogger("kici.coordinator")
@@ -89,15 +90,21 @@ class Dispatcher:
         job_id, run_id = str(uuid.uuid4()), run_id or str(uuid.uuid4())
         reroute = make_reroute(spec, run_id=run_id, job_id=job_id, coordinator_id=self._instance_id)
         sealed = self._vault.seal(job_id, msgspec.json.encode(reroute))
+        timeout_s = spec.timeout_ms / 1000 if spec.timeout_ms else None
+        job = held_job(reroute, timeout_s=timeout_s, now=now)
         self._rows.add(
             job_id, run_id, spec.name, spec.workflow, spec.labels, spec.timeout_ms, sealed
         )
-        timeout_s = spec.timeout_ms / 1000 if spec.timeout_ms else None
-        job = self.placement.jobs[job_id] = held_job(reroute, timeout_s=timeout_s, now=now)
+        self.placement.jobs[job_id] = job
+        try:
+            if not self.draining:
+                self.placement.offer(job, now)
+            self._rows.commit()
+        except StoreError:
+            # Nothing was promised and nothing was sent: an offer is durable before it is.
+            del self.placement.jobs[job_id]
+            raise
         _log.info("Job queued", extra={"runId": run_id, "jobId": job_id, "jobName": spec.name})
-        if not self.draining:
-            self.placement.offer(job, now)
-        self._rows.commit()
         return job
 
     def cancel(self, job_id: str, reason: str, force: bool, now: float) -> bool:
@@ -108,11 +115,11 @@ class Dispatcher:
         if job.state is HeldState.QUEUED:
             self._endings.end(job, HeldState.CANCELLED, reason)
             return True
+        self._rows.move(job_id, HeldState.CANCELLING, job.holder)
         job.cancel_reason = reason
         job.cancel_until = job.cancel_until or now + CANCEL_DEADLINE_S
         job.spawn_until = None
         job.move(HeldState.CANCELLING)
-        self._rows.move(job_id, HeldState.CANCELLING, job.holder)
         self._endings.send_cancel(job, force=force)
         return True
 
@@ -140,11 +147,15 @@ class Dispatcher:
     # --- time ------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Judge every deadline, then offer what waits."""
-        for job in list(self.placement.jobs.values()):
-            self._judge(job, now)
-        if not self.draining:
-            self.placement.offer_all(now)
+        """Judge every deadline, then offer what waits. What the store refuses now (a full
+        disk) is tried again at the next tick."""
+        try:
+            for job in list(self.placement.jobs.values()):
+                self._judge(job, now)
+            if not self.draining:
+                self.placement.offer_all(now)
+        except StoreError as error:
+            _log.error("Database refused", extra={"error": str(error)})
 
     def _judge(self, job: HeldJob, now: float) -> None:
         if job.state is HeldState.QUEUED:

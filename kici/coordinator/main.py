@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ def run(settings: CoordinatorSettings) -> int:
     except ConfigError as error:
         print(f"kici-coordinator: {error}", file=sys.stderr)
         return EXIT_CONFIG
+    _allow_many_files()
     stop = gevent.event.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop.set)
@@ -60,6 +62,15 @@ def run(settings: CoordinatorSettings) -> int:
     server.stop(timeout=1.0)
     service.store.close()
     return EXIT_OK
+
+
+def _allow_many_files() -> None:
+    """A worker is a descriptor; the usual soft limit of 1,024 is for select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError):  # macOS reports a hard limit that it does not grant
+        _log.debug("Open file limit stays", extra={"limit": soft})
 
 
 def _bind(settings: CoordinatorSettings) -> Any:

@@ -112,10 +112,10 @@ class Placement:
 
     def _refused(self, job: HeldJob, reason: str, now: float) -> HeldJob | None:
         peer = self._registry.get(job.holder)
-        job.ack_until = None
         if peer is not None:
             self._count_nak(job, peer, reason, now)
         self._rows.attempt(job.job_id, job.holder or "", "refused", reason)
+        job.ack_until = None
         if job.state is HeldState.CANCELLING:
             return job
         self.requeue(job, now)

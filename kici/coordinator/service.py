@@ -62,6 +62,7 @@ class Service:
         self._limit = FailureLimit()
         self._open: set[PeerConnection] = set()
         self._sweep_at = 0.0
+        self._prune_at = monotonic() + SWEEP_EVERY_S
         self.dispatcher.recover(monotonic())
 
     def serve_peer(self, socket: Connection, upgrade: Upgrade) -> None:
@@ -87,12 +88,20 @@ class Service:
         for connection in list(self._open):
             connection.tick(now)
         self.dispatcher.tick(now)
-        if self.store.changed_elsewhere():
-            self.enforce_revocations()
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_EVERY_S
             self._limit.sweep(now)
             self.registry.sweep(now)
+        try:
+            self._look_at_store(now)
+        except StoreError as error:
+            _log.error("Database refused", extra={"error": str(error)})
+
+    def _look_at_store(self, now: float) -> None:
+        if self.store.changed_elsewhere():
+            self.enforce_revocations()
+        if now >= self._prune_at:
+            self._prune_at = now + SWEEP_EVERY_S
             self.rows.prune()
 
     def enforce_revocations(self) -> None:
@@ -124,7 +133,10 @@ class Service:
         elif isinstance(action, Left):
             self._gone(connection)
         elif isinstance(action, Heard) and self._is_current(connection):
-            self._message(connection, action.message, now)
+            try:
+                self._message(connection, action.message, now)
+            except StoreError as error:  # the sender's own time-outs and replays cover it
+                _log.error("Database refused", extra={"error": str(error)})
 
     def _is_current(self, connection: PeerConnection) -> bool:
         """Whether it is the connection that counts for its instance (C18)."""
@@ -138,11 +150,19 @@ class Service:
             older.end(4001, "Superseded")
         fields = {"peerId": name, "role": joined.role, "address": connection.address}
         _log.info("Peer connected", extra={**fields, "version": joined.software_version})
-        expires_at = self.tokens.expires_at(name)
+        self._warn_of_expiry(name)
+        self.dispatcher.joined(name, now)
+
+    def _warn_of_expiry(self, name: str) -> None:
+        """C21: the link has no renewal, so say it two weeks ahead."""
+        try:
+            expires_at = self.tokens.expires_at(name)
+        except StoreError:
+            return
         if expires_at is not None and expires_at - wall_ms() < WARN_BEFORE_EXPIRY_MS:
             days = (expires_at - wall_ms()) // _DAY_MS
-            _log.warning("Peer credential expires soon", extra={**fields, "daysLeft": days})
-        self.dispatcher.joined(name, now)
+            extra = {"peerId": name, "daysLeft": days}
+            _log.warning("Peer credential expires soon", extra=extra)
 
     def _gone(self, connection: PeerConnection) -> None:
         name = connection.session.instance_id

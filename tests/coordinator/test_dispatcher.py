@@ -349,3 +349,36 @@ def test_log_lines_lost_with_a_failed_commit_are_counted(running):
     world.store.rollback()
     world.report("w1", reroute, "success")
     assert log_texts(world, job) == ["kept", "[kici] 2 lines were not stored"]
+
+
+def refuse(monkeypatch, world):
+    """Every commit fails until the context ends, as on a full disk."""
+
+    def full():
+        world.store.rollback()
+        raise StoreError("database or disk is full")
+
+    monkeypatch.setattr(world.store, "commit", full)
+
+
+def test_submission_on_a_full_disk_is_refused_and_sends_nothing(world, monkeypatch):
+    link = world.connect("w1", native())
+    with monkeypatch.context() as patched:
+        refuse(patched, world)
+        with pytest.raises(StoreError):
+            world.submit()
+    assert link.take("job.reroute") == []
+    assert world.dispatcher.placement.jobs == {}
+    world.submit()
+    assert len(link.take("job.reroute")) == 1
+
+
+def test_deadline_on_a_full_disk_is_judged_again_later(running, monkeypatch):
+    world, job, _ = running
+    world.disconnect("w1")
+    with monkeypatch.context() as patched:
+        refuse(patched, world)
+        world.pass_time(HOLDER_GRACE_S + 5)
+        assert world.state(job) == "running"
+    world.pass_time(1)
+    assert world.state(job) == "failed"
