@@ -44,6 +44,7 @@ from kici.pool.events import (
 from kici.pool.fleet import Fleet
 from kici.pool.seam import AgentConnection
 from kici.pool.server import AgentServer
+from kici.pool.showing import Showing
 from kici.pool.tokens import TokenIssuer
 from kici.protocol.machine import Action, Note, Tell
 from kici.shell.child import ChildBoot, ChildShell
@@ -88,6 +89,7 @@ class Pool:
         self._undone: deque[Action] = deque()
         self._more, self._less, self._sooner = Signal(), Signal(), Signal()
         self._less.set()
+        self._showing = Showing(lambda view: shell.try_tell("web", view))
 
     def run(self) -> int:
         self._enqueue(self._core.start(monotonic()))
@@ -176,6 +178,8 @@ class Pool:
 
     def _perform(self, action: Action) -> None:
         match action:
+            case Tell("web", message):
+                self._showing.show(message)
             case Tell(to, message):
                 self._shell.tell(to, message)
             case Note(level, message, fields):

@@ -136,3 +136,25 @@ def test_dispatch_follows_the_offer_quickly(started):
         pool.peer.tell(JobStored(key=key(f"j{number}")))
     assert sorted(spent)[15] < 0.02
     agent.close()
+
+
+def test_web_that_reads_nothing_holds_up_no_job(started):
+    pool = started()
+    agent = pool.agent()
+    for number in range(400):
+        offer(pool, f"j{number}")
+        agent.hear("job.dispatch")
+        for step in range(5):
+            agent.job(
+                "step.status", jobId=f"j{number}", stepIndex=step, stepName="s", state="success"
+            )
+        agent.job("job.status", state="success", jobId=f"j{number}")
+        agent.say("agent.status", messageId="m", agentId="a1", activeJobs=0)
+        pool.peer.hear(JobFinished)
+        pool.peer.tell(JobStored(key=key(f"j{number}")))
+    agent.close()
+    for _ in range(5000):
+        if pool.web.hear(AgentView)[0].state == "gone":
+            break
+    else:
+        raise AssertionError("web was not told the state it missed")
