@@ -38,7 +38,12 @@ log = logging.getLogger("kici.peer")
 CLOSE_TIMEOUT_S = 5.0
 #: After a refusal the coordinator closes with a code that says more than ours would.
 _REFUSAL_CLOSE_S = 1.0
-_LEVELS = {"warn": logging.WARNING, "error": logging.ERROR, "debug": logging.DEBUG}
+_LEVELS = {
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "debug": logging.DEBUG,
+}
 
 
 class Connection:

@@ -1,176 +1,146 @@
-"""Both ends of a peer link, our own machines, wired in memory: no socket, no sleep."""
+"""Both ends of the peer link wired in memory: our worker's session, our coordinator's."""
 
-import os
+import hashlib
+import itertools
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from kici.contracts.link.jobs import JobCancel
-from kici.contracts.link.views import AgentSlot
-from kici.contracts.states import ConnectionState
-from kici.contracts.wire import encode
-from kici.contracts.wire.peer import (
-    HeartbeatReceived,
-    JobProgress,
-    JobProgressAck,
-    JobRerouteAck,
-    PeerJobCancel,
+from kici.contracts.wire.peer import HeartbeatReceived, JobProgress
+from kici.protocol import handshake
+from kici.protocol.coordinator_actions import (
+    AcceptorSettings,
+    Decide,
+    Heard,
+    Left,
+    Phase,
 )
-from kici.coordinator.document import read_document
-from kici.coordinator.reroute import for_send, make_reroute
-from kici.protocol.coordinator_actions import AcceptorSettings, Decide, Heard
-from kici.protocol.coordinator_actions import Joined as JoinedThere
-from kici.protocol.coordinator_auth import decide
+from kici.protocol.coordinator_actions import Joined as PeerJoined
+from kici.protocol.coordinator_auth import Credential, decide
+from kici.protocol.coordinator_auth import Joined as JoinedRow
 from kici.protocol.coordinator_session import CoordinatorSession
 from kici.protocol.heartbeat import Advert, HostFacts
-from kici.protocol.inventory import read_inventory
-from kici.protocol.machine import Close, Send, Tell
-from kici.protocol.peer_actions import (
-    Authentication,
-    Choose,
-    Joined,
-    Offered,
-    PeerSettings,
-    Receipted,
-    Refused,
-)
-from kici.protocol.peer_link import PeerLink
+from kici.protocol.machine import Close, Send
+from kici.protocol.offers import failed
+from kici.protocol.peer_actions import Authentication, Choose, Joined, PeerSettings, Refused
+from kici.protocol.peer_link import PeerLink, leaving
 from kici.protocol.peer_session import PeerSession
 from kici.protocol.settings_pull import SettingsPull
-from tests.protocol.test_coordinator_session import CREDENTIAL, TOKEN, MemoryDoor
+from tests.protocol.test_offers import KEY
+from tests.protocol.test_peer_session import AGENT, TOKEN
 
-WALL = 1_772_352_930_123
+OLD, NEW = "ab" * 32, "cd" * 32
 
 
-class Pair:
-    """Frames cross until nobody has more to say; each end's other actions are kept."""
+class Door:
+    """A store with one credential and one token."""
 
-    def __init__(self, choice, door=None, version="0.1.0"):
-        self.now = 100.0
-        self.choice = choice
-        self.door = door or MemoryDoor()
-        self.there, self.here = [], []
-        self.coordinator = CoordinatorSession(
-            AcceptorSettings(instance_id="coord-1", software_version=version),
-            X25519PrivateKey.generate(), os.urandom, lambda: WALL,
-        )  # fmt: skip
-        settings = PeerSettings(instance_id="worker-7", software_version="1.0.0")
+    def __init__(self, credential=OLD):
+        self.stored = credential
+
+    def credential(self, instance_id):
+        return Credential(handshake.credential_hash(self.stored), "worker") if self.stored else None
+
+    def token_hashes(self, routing):
+        return [hashlib.sha256(bytes.fromhex(TOKEN.split(".")[2])).digest()]
+
+    def join(self, token_hash, instance_id, claimed_role):
+        return JoinedRow("worker", NEW)
+
+    def welcomed(self, instance_id):
+        pass
+
+
+class Wired:
+    """Owns: both machines; ``run`` carries frames until both are silent."""
+
+    def __init__(self, choice, door=None):
+        counter = itertools.count(1)
+
+        def entropy(n):
+            return next(counter).to_bytes(n, "big")
+
+        self.choice, self.door, self.now = choice, door or Door(), 0.0
+        settings = PeerSettings(instance_id="worker-7", software_version="1.0")
         link = PeerLink(
-            "ws://c", settings, SettingsPull(),
-            wall=lambda: WALL, facts=HostFacts, new_id=lambda: "id",
-        )  # fmt: skip
-        self.worker = PeerSession(settings, link, X25519PrivateKey.generate(), os.urandom)
-        self.from_worker(self.worker.start(self.now))
-        self.from_coordinator(self.coordinator.start(self.now))
-
-    def from_coordinator(self, actions):
-        for action in actions:
-            if isinstance(action, Send):
-                self.from_worker(self.worker.receive(action.text.encode(), self.now))
-            elif isinstance(action, Decide):
-                asked = (action.request, action.nonce, action.transcript, 1, self.door)
-                self.from_coordinator(self.coordinator.decided(decide(*asked), self.now))
-            else:
-                self.there.append(action)
+            "ws://c",
+            settings,
+            SettingsPull(),
+            wall=lambda: 1,
+            facts=HostFacts,
+            new_id=lambda: "id",
+        )
+        self.worker = PeerSession(settings, link, X25519PrivateKey.generate(), entropy)
+        acceptor = AcceptorSettings(instance_id="coord-a", software_version="0.9.1")
+        key = X25519PrivateKey.generate()
+        self.coordinator = CoordinatorSession(acceptor, key, entropy, lambda: 1)
+        self.at_worker, self.at_coordinator = [], []
+        self.from_worker(self.worker.start(0.0))
+        self.from_coordinator(self.coordinator.start(0.0))
 
     def from_worker(self, actions):
         for action in actions:
+            self.at_worker.append(action)
             if isinstance(action, Send):
                 self.from_coordinator(self.coordinator.receive(action.text, self.now))
             elif isinstance(action, Choose):
                 self.from_worker(self.worker.authenticate(self.choice, self.now))
-            else:
-                self.here.append(action)
+
+    def from_coordinator(self, actions):
+        for action in actions:
+            self.at_coordinator.append(action)
+            if isinstance(action, Send):
+                self.from_worker(self.worker.receive(action.text.encode(), self.now))
+            elif isinstance(action, Decide):
+                verdict = decide(action.request, action.nonce, action.transcript, 1, self.door)
+                self.from_coordinator(self.coordinator.decided(verdict, self.now))
 
     def heard(self, kind):
-        return [a.message for a in self.there if isinstance(a, Heard) and type(a.message) is kind]
-
-    def found(self, kind):
-        return [action for action in self.here if isinstance(action, kind)]
-
-
-@pytest.fixture
-def pair():
-    return Pair(Authentication(mode="credential", secret=CREDENTIAL))
+        return [
+            action.message
+            for action in self.at_coordinator
+            if isinstance(action, Heard) and isinstance(action.message, kind)
+        ]
 
 
-@pytest.mark.parametrize("mode", ["token", "credential"])
-def test_both_ends_agree_that_they_are_connected(mode):
-    secret = TOKEN if mode == "token" else CREDENTIAL
-    pair = Pair(Authentication(mode=mode, secret=secret))
-    assert pair.worker.state is ConnectionState.CONNECTED
-    (there,) = [a for a in pair.there if isinstance(a, JoinedThere)]
-    assert (there.instance_id, there.role) == ("worker-7", "worker")
-    (here,) = pair.found(Joined)
-    assert here.coordinator_id == "coord-1"
-    assert here.credential == ("ab" * 32 if mode == "token" else None)
-    assert len(pair.heard(HeartbeatReceived)) == 1
+def joined(mode="credential", secret=OLD, door=None):
+    return Wired(Authentication(mode=mode, secret=secret), door)
 
 
+# P13, P15, P30
 @pytest.mark.parametrize(
-    ("mode", "secret", "reason"),
-    [
-        ("credential", "ef" * 32, "Invalid proof"),
-        ("token", TOKEN[:-2] + "00", "Invalid token"),
-    ],
+    ("mode", "secret", "new"), [("credential", OLD, None), ("token", TOKEN, NEW)]
 )
-def test_both_ends_agree_on_a_refusal(mode, secret, reason):
-    pair = Pair(Authentication(mode=mode, secret=secret))
-    assert [refused.reason for refused in pair.found(Refused)] == [reason]
-    assert any(isinstance(a, Close) and a.reason == reason for a in pair.there)
-    assert pair.worker.state is not ConnectionState.CONNECTED
+def test_the_two_ends_join_by_mutual_authentication(mode, secret, new):
+    wired = joined(mode, secret)
+    assert wired.worker.connected
+    assert wired.coordinator.phase is Phase.CONNECTED
+    (told,) = [action for action in wired.at_worker if isinstance(action, Joined)]
+    assert (told.coordinator_id, told.credential, told.role) == ("coord-a", new, "worker")
+    (peer,) = [action for action in wired.at_coordinator if isinstance(action, PeerJoined)]
+    assert (peer.instance_id, peer.role) == ("worker-7", "worker")
+    (beat,) = wired.heard(HeartbeatReceived)
+    assert beat.instance_id == "worker-7"
 
 
-# C28: whichever gate form the worker chooses by our version.
-@pytest.mark.parametrize("version", ["0.1.24", "0.9.1"])
-def test_advertised_agent_is_read_as_it_was_meant(version):
-    pair = Pair(Authentication(mode="credential", secret=CREDENTIAL), version=version)
-    slot = AgentSlot(
-        agent_id="a1", labels=("linux", "runtime:native"), active_jobs=1, max_concurrency=3,
-        platform="linux", arch="x64", mandatory_labels=("gpu",), scaler_name=None,
-    )  # fmt: skip
-    pair.from_worker(pair.worker.advertise(Advert(agents=(slot,)), pair.now))
-    pair.now = pair.worker.deadline
-    pair.from_worker(pair.worker.tick(pair.now))
-    (agent,) = read_inventory(pair.heard(HeartbeatReceived)[-1]).agents
-    assert (agent.free, agent.gate) == (2, {"gpu"})
+# P25
+@pytest.mark.parametrize(
+    ("stored", "reason"), [(NEW, "Invalid proof"), (None, "Unknown credential")]
+)
+def test_a_wrong_credential_is_refused_with_the_reason_that_deletes_it(stored, reason):
+    wired = joined(door=Door(stored))
+    assert Refused(reason) in wired.at_worker
+    assert not wired.worker.connected
+    assert any(isinstance(action, Close) for action in wired.at_coordinator)
 
 
-def test_offer_report_receipt_and_cancel_cross_the_link(pair):
-    spec = read_document({"name": "b", "runs-on": "linux", "steps": [{"run": "true"}]})
-    made = make_reroute(spec, run_id="r", job_id="j", coordinator_id="coord-1")
-    pair.from_coordinator(pair.coordinator.say(for_send(made, "m-1", ("coord-1",))))
-    (offered,) = pair.found(Offered)
-    assert (offered.run_id, offered.job_id, offered.message_id) == ("r", "j", "m-1")
-    pair.from_worker(pair.worker.relay(encode(JobRerouteAck(message_id="m-1", accepted=True))))
-    assert pair.heard(JobRerouteAck)[0].accepted
-    report = JobProgress(
-        kind="job", run_id="r", job_id="j", job_name="", step_index=0, step_name="",
-        state="success", timestamp=1,
-    )  # fmt: skip
-    pair.from_worker(pair.worker.relay(encode(report)))
-    assert pair.heard(JobProgress) == [report]
-    ack = JobProgressAck(run_id="r", job_id="j", state="success")
-    pair.from_coordinator(pair.coordinator.say(ack))
-    assert pair.found(Receipted) == [Receipted("r", "j")]
-    pair.from_coordinator(pair.coordinator.say(PeerJobCancel(run_id="r", job_id="j", reason="x")))
-    told = [a.message for a in pair.found(Tell) if isinstance(a.message, JobCancel)]
-    assert [(order.run_id, order.job_id) for order in told] == [("r", "j")]
-
-
-def test_offers_after_many_refusals_are_not_refused_for_their_hops(pair):
-    spec = read_document({"name": "b", "runs-on": "linux", "steps": [{"run": "true"}]})
-    made = make_reroute(spec, run_id="r", job_id="j", coordinator_id="coord-1")
-    tried = ("coord-1", *(f"w{n}" for n in range(9)))
-    pair.from_coordinator(pair.coordinator.say(for_send(made, "m", tried)))
-    assert len(pair.found(Offered)) == 1
-
-
-def test_hour_of_idleness_keeps_the_link(pair):
-    end = pair.now + 3600
-    while pair.now < end:
-        pair.now = min(pair.worker.deadline, pair.coordinator.deadline)
-        pair.from_worker(pair.worker.tick(pair.now))
-        pair.from_coordinator(pair.coordinator.tick(pair.now))
-    assert pair.worker.state is ConnectionState.CONNECTED
-    assert len(pair.heard(HeartbeatReceived)) >= 119
+# P35, P71
+def test_messages_arrive_in_the_coordinator_s_words():
+    wired = joined()
+    wired.from_worker(wired.worker.advertise(Advert(agents=(AGENT,), draining=True), 1))
+    assert wired.heard(HeartbeatReceived)[-1].draining
+    wired.from_worker(wired.worker.relay(failed(KEY, "agent lost", 5)))
+    (report,) = wired.heard(JobProgress)
+    assert (report.state, report.data) == ("failed", {"error": "agent lost"})
+    wired.from_worker(wired.worker.relay(leaving("worker-7")))
+    assert any(isinstance(action, Left) for action in wired.at_coordinator)
