@@ -39,6 +39,8 @@ class Job:
     cancelling_told: bool = False
     #: Some job.progress went out: the coordinator's 90 s spawn window is disarmed.
     announced: bool = False
+    #: When ``running`` is said again, with ``job_keepalive`` (peer spec 5.7).
+    alive_at: float | None = None
     outcome: str | None = None
     error: str | None = None
     finished: JobFinished | None = None

@@ -20,6 +20,8 @@ CLOSE_SILENT = 4031
 #: A job that has reported nothing tells ``queued`` after this: any progress disarms the
 #: coordinator's 90 s spawn window (peer spec 5.7), and ``queued`` is in every version's list.
 ANNOUNCE_S = 60.0
+#: Coordinators call a running job stale after 120 s without news.
+KEEP_ALIVE_S = 90.0
 #: A warm agent above its pool's size is looked at again after this.
 _WARM_CHECK_S = 30.0
 
@@ -34,6 +36,8 @@ def expire(board: Board, now: float) -> None:
             progress.announce(board, job, "queued")
         if job.state is JobState.FINISHED:
             _finished_due(board, job, now)
+        elif board.settings.job_keepalive and job.state is JobState.RUNNING:
+            _keep_alive(board, job, now)
         elif job.deadline is not None and now >= job.deadline:
             _job_due(board, job, now)
     for agent in board.agents:
@@ -49,6 +53,8 @@ def deadlines(board: Board, now: float) -> Iterator[float]:
         yield from (at for at in (job.deadline, job.quiet_at) if at is not None)
         if job.state is JobState.FINISHED and job.resend_at is not None:
             yield job.resend_at
+        if job.alive_at is not None and job.state is JobState.RUNNING:
+            yield job.alive_at
         yield _announce_at(job)
     for agent in board.agents:
         if agent.deadline is not None:
@@ -62,6 +68,19 @@ def _announce_at(job: Job) -> float:
     if job.announced or job.state is JobState.FINISHED:
         return float("inf")
     return job.accepted_at + ANNOUNCE_S
+
+
+def _keep_alive(board: Board, job: Job, now: float) -> None:
+    """Off by default: ``running`` again keeps stale-job sweepers away. Only while the agent
+    is known to be alive, and never after ``cancelling`` or an end (P74)."""
+    agent = board.agents.get(job.agent_id)
+    if agent is None or agent.connection_id is None:
+        job.alive_at = None
+    elif job.alive_at is None:
+        job.alive_at = now + KEEP_ALIVE_S
+    elif now >= job.alive_at:
+        job.alive_at = now + KEEP_ALIVE_S
+        progress.announce(board, job, "running")
 
 
 def _finished_due(board: Board, job: Job, now: float) -> None:

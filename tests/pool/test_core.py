@@ -588,3 +588,23 @@ def test_secrets_leave_the_core_in_the_dispatch_only():
     ]
     assert "s3cr3t" not in repr(rest)
     assert world.dispatches()[0][1].secrets == {"TOKEN": "s3cr3t"}
+
+
+# P74
+def test_keep_alive_says_running_only_while_the_agent_is_there():
+    world = World(settings={"job_keepalive": True})
+    world.register()
+    world.offer()
+    world.run()
+    world.wait(200)
+    assert world.states() == ["running"] * 3
+    world.lose()
+    world.wait(100)
+    assert world.states() == ["running"] * 3
+    world.register(jobs=[("r1", "j1")])
+    world.cancel()
+    world.wait(50)
+    world.end("cancelled")
+    world.store()
+    world.wait(100)
+    assert world.states()[-2:] == ["running", "cancelled"]
