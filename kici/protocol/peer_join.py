@@ -46,7 +46,7 @@ class PeerJoin:
         self._entropy = entropy
         self._nonce = b""
         self._key = b""
-        self._mutual = False
+        self.mutual = False  # appendix D is spoken: the coordinator is 0.15 or newer, or ours
         self._transcript = b""
         self._psk = b""
         self._client_proof = b""
@@ -66,7 +66,7 @@ class PeerJoin:
         except RemoteError as error:
             return [Close(1000, error.reason)]
         schemes = hello.auth_schemes or ()
-        self._mutual = handshake.MUTUAL_SCHEME in schemes
+        self.mutual = handshake.MUTUAL_SCHEME in schemes
         own = handshake.public_spki(self._private)
         self._transcript = handshake.transcript_hash(spki, self._nonce, schemes, own)
         self.sealer = handshake.Sealer(self._key)
@@ -79,7 +79,7 @@ class PeerJoin:
             text = "No auth method available: no credential file and no join token"
             return [Note("error", text), Close(1000, "No auth method")]
         try:
-            request = self._mutual_request(choice) if self._mutual else self._request(choice)
+            request = self.mutual_request(choice) if self.mutual else self._request(choice)
         except ValueError:
             return [Note("error", "The join token is malformed"), Close(1000, "No auth method")]
         self.asked = True
@@ -98,11 +98,11 @@ class PeerJoin:
             return []
         if not answer.accepted:
             return self._refused(answer.reason or "no reason given")
-        if self._mutual and not self._switch_keys(answer):
+        if self.mutual and not self._switch_keys(answer):
             note = Note("error", "Coordinator could not prove that it knows our secret")
             return [note, Close(4001, "Invalid server proof")]
         version = {"version": answer.software_version or "unknown"}
-        accepted = {"coordinatorId": answer.instance_id, "mutual": self._mutual}
+        accepted = {"coordinatorId": answer.instance_id, "mutual": self.mutual}
         return [
             Note("info", "Coordinator software version", version),
             Note("info", "Peer auth accepted", accepted),

@@ -107,7 +107,9 @@ class PeerSession:
             if isinstance(action, Joined):
                 self.state = ConnectionState.CONNECTED
                 self._give_up_at = None
-                return actions + self._finish(self.link.joined(action.coordinator_version, now))
+                # Who speaks appendix D knows the forms of 0.9, whatever its version counts from.
+                version = None if self._join.mutual else action.coordinator_version
+                return actions + self._finish(self.link.joined(version, now))
         return actions
 
     def _receive_sealed(self, frame: bytes, now: float) -> Actions:

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -27,7 +28,7 @@ from kici.protocol.peer_link import PeerLink, leaving
 from kici.protocol.peer_session import PeerSession
 from kici.protocol.settings_pull import SettingsPull
 from tests.protocol.test_offers import KEY
-from tests.protocol.test_peer_session import AGENT, TOKEN
+from tests.protocol.test_peer_session import AGENT, SCALER, TOKEN
 
 OLD, NEW = "ab" * 32, "cd" * 32
 
@@ -144,3 +145,12 @@ def test_messages_arrive_in_the_coordinator_s_words():
     assert (report.state, report.data) == ("failed", {"error": "agent lost"})
     wired.from_worker(wired.worker.relay(leaving("worker-7")))
     assert any(isinstance(action, Left) for action in wired.at_coordinator)
+
+
+# P33
+def test_a_coordinator_that_speaks_mutual_v2_gets_gates_per_label_set():
+    wired = joined()
+    wired.from_worker(wired.worker.advertise(Advert(scalers=(SCALER,), draining=True), 1))
+    entry = msgspec.json.decode(wired.heard(HeartbeatReceived)[-1].scaler_capacity[0])
+    assert entry["labelSetMandatoryLabels"] == [[], ["gpu"], []]
+    assert "mandatoryLabels" not in entry
