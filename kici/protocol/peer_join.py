@@ -79,7 +79,7 @@ class PeerJoin:
             text = "No auth method available: no credential file and no join token"
             return [Note("error", text), Close(1000, "No auth method")]
         try:
-            request = self.mutual_request(choice) if self.mutual else self._request(choice)
+            request = self._mutual_request(choice) if self.mutual else self._request(choice)
         except ValueError:
             return [Note("error", "The join token is malformed"), Close(1000, "No auth method")]
         self.asked = True
