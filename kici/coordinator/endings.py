@@ -35,6 +35,7 @@ class Endings:
             return False
         job.move(state)
         self._placement.drop(job)
+        self._logs.forget(job.job_id)
         self._logs.wake(job.job_id)
         fields = {"runId": job.run_id, "jobId": job.job_id, "state": str(state)}
         _log.info("Job ended", extra={**fields, "reason": reason} if reason else fields)

@@ -12,6 +12,8 @@ from kici.coordinator.store import Store
 
 #: Ended jobs beyond this number go, with their logs, oldest first.
 KEEP_ENDED = 2000
+#: The same for the logs of all jobs together: the disk of a small machine.
+KEEP_LOG_BYTES = 2**30
 #: Details of a step or job that are kept: an agent's ``data`` may be megabytes.
 MAX_DATA_BYTES = 256 * 1024
 _ENDED = "(" + ",".join(f"'{state}'" for state in sorted(HELD_ENDED)) + ")"
@@ -155,13 +157,15 @@ class JobRows:
         ]  # fmt: skip
         return job
 
-    def prune(self) -> int:
-        """Drop the oldest ended jobs beyond the bound."""
+    def prune(self, keep: int = KEEP_ENDED, keep_log_bytes: int = KEEP_LOG_BYTES) -> int:
+        """Drop the oldest ended jobs beyond either bound; how many."""
         return self._store.write(
-            f"DELETE FROM jobs WHERE state IN {_ENDED} AND number <="
-            " (SELECT MAX(number) FROM jobs) - ?",
-            KEEP_ENDED,
-        )
+            f"DELETE FROM jobs WHERE state IN {_ENDED} AND number IN"
+            " (SELECT number FROM (SELECT number, ROW_NUMBER() OVER newest AS place,"
+            " SUM(log_bytes) OVER newest AS total FROM jobs"
+            " WINDOW newest AS (ORDER BY number DESC)) WHERE place > ? OR total > ?)",
+            keep, keep_log_bytes,
+        )  # fmt: skip
 
 
 def _packed(data: Any) -> str | None:

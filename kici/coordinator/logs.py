@@ -38,10 +38,14 @@ class Logs:
 
     def finish(self, job_id: str) -> None:
         """The job has ended: say what is missing, let the readers go."""
-        size = self._sizes.pop(job_id, None)
-        if size is not None and size[1]:
+        size = self._size(job_id)
+        if size[1]:
             self._insert(job_id, -1, [self._marker(f"{size[1]} lines were not stored")])
         self.wake(job_id)
+
+    def forget(self, job_id: str) -> None:
+        """Its end is durable: no more lines will come."""
+        self._sizes.pop(job_id, None)
 
     def wake(self, job_id: str) -> None:
         """There is news for whoever follows the job."""
