@@ -32,7 +32,7 @@ def test_a_killed_child_is_back_at_once_and_the_others_are_left_alone(supervised
 def test_a_restarted_child_first_hears_the_drain_state_and_owners_are_asked(supervised):
     worker = supervised().start_ready()
     worker.ask("drain")
-    wait_for(lambda: worker.heard("peer", "drain.state")[-1]["draining"], "the drain")
+    wait_for(lambda: worker.drain_of("peer")["draining"], "the drain")
     n_asked = len(worker.heard("pool", "snapshot.request"))
     os.kill(worker.pid_of("peer"), signal.SIGKILL)
     wait_for(

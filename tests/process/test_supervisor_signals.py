@@ -36,7 +36,7 @@ def test_sigint_waits_for_the_job_that_runs(supervised):
     worker = supervised().start_ready()
     (worker.directory / "pool.busy").touch()
     worker.signal(signal.SIGINT)
-    wait_for(lambda: worker.heard("pool", "drain.state")[-1]["stopping"], "the drain")
+    wait_for(lambda: worker.drain_of("pool")["stopping"], "the drain")
     assert worker.process.poll() is None
     assert worker.answers()  # W95: web answers during the drain
     (worker.directory / "pool.busy").unlink()
@@ -57,7 +57,7 @@ def test_a_second_signal_warns_and_cuts(supervised):
     worker = supervised().start_ready()
     (worker.directory / "pool.busy").touch()
     worker.signal(signal.SIGTERM)
-    wait_for(lambda: worker.heard("pool", "drain.state")[-1]["stopping"], "the drain")
+    wait_for(lambda: worker.drain_of("pool")["stopping"], "the drain")
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     warned = [line for line in worker.lines() if line["message"].startswith("Shutdown already")]
@@ -85,12 +85,12 @@ def test_a_drain_request_never_ends_the_process_and_can_be_taken_back(supervised
     worker = supervised(drain_timeout_s=0.1).start_ready()
     worker.ask("drain")
     for child in CHILDREN:
-        wait_for(lambda c=child: worker.heard(c, "drain.state")[-1]["draining"], "the drain")
-    state = worker.heard("pool", "drain.state")[-1]
+        wait_for(lambda c=child: worker.drain_of(c)["draining"], "the drain")
+    state = worker.drain_of("pool")
     assert state["stopping"] is False
     assert state["deadline_at"] is None
     worker.ask("undrain")
-    wait_for(lambda: not worker.heard("pool", "drain.state")[-1]["draining"], "the undrain")
+    wait_for(lambda: worker.drain_of("pool")["draining"] is False, "the undrain")
     assert worker.process.poll() is None
     assert sigterm_and_wait(worker)[0] == 0
 
@@ -131,7 +131,7 @@ def test_usr_signals_are_harmless_to_every_process(supervised):
         os.kill(pid, signal.SIGHUP)
     assert worker.answers()
     worker.ask("drain")
-    wait_for(lambda: worker.heard("peer", "drain.state")[-1]["draining"], "peer still hears")
+    wait_for(lambda: worker.drain_of("peer")["draining"], "peer still hears")
     assert worker.pids() == before
     assert sigterm_and_wait(worker)[0] == 0
 
@@ -145,7 +145,7 @@ def test_a_closed_log_reader_does_not_end_the_worker(supervised):
     wait_for(lambda: all(worker.n_ready(name) for name in CHILDREN), "three ready children")
     os.close(reader)
     worker.ask("drain")  # makes every process say something
-    wait_for(lambda: worker.heard("pool", "drain.state")[-1]["draining"], "the drain")
+    wait_for(lambda: worker.drain_of("pool")["draining"], "the drain")
     assert worker.answers()
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0

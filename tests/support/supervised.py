@@ -82,6 +82,10 @@ class Supervised:
         lines = [json.loads(line) for line in self._whole_lines(f"{child}.heard")]
         return lines if kind is None else [line for line in lines if line.get("type") == kind]
 
+    def drain_of(self, child: str) -> dict:
+        """The drain state that ``child`` heard last."""
+        return [{"draining": None, "stopping": None}, *self.heard(child, "drain.state")][-1]
+
     def pid_of(self, child: str) -> int:
         started = [line["childPid"] for line in self.lines() if line.get("child") == child
                    and line["message"] == "Child started"]  # fmt: skip
