@@ -4,7 +4,6 @@ Only the writer and the ticker send after the handshake, so that a coordinator t
 read stops this connection's greenlets and nobody else's.
 """
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from gevent.event import Event
 from kici.contracts.link import JobKey
 from kici.contracts.states import ConnectionState
 from kici.peer.credentials import Credentials
+from kici.peer.notes import note
 from kici.peer.outflow import Outflow
 from kici.peer.seam import Desk, Ending
 from kici.protocol.heartbeat import Advert
@@ -32,18 +32,10 @@ from kici.protocol.peer_link import leaving
 from kici.protocol.peer_session import PeerSession
 from kici.shell.websocket_client import ClientConnection, Disconnected
 
-log = logging.getLogger("kici.peer")
-
 #: A close handshake of ours may take this long (4.14).
 CLOSE_TIMEOUT_S = 5.0
 #: After a refusal the coordinator closes with a code that says more than ours would.
 _REFUSAL_CLOSE_S = 1.0
-_LEVELS = {
-    "warn": logging.WARNING,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-    "debug": logging.DEBUG,
-}
 
 
 class Connection:
@@ -248,8 +240,3 @@ class Connection:
     def _close(self, close: Close) -> None:
         self._ended = self._ended or (close.code, close.reason)
         self._socket.close(close.code, close.reason, CLOSE_TIMEOUT_S)
-
-
-def note(action: Note) -> None:
-    """The log line a machine asked for."""
-    log.log(_LEVELS.get(action.level, logging.INFO), action.message, extra=dict(action.fields))

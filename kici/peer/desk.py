@@ -20,9 +20,9 @@ from kici.contracts.link.jobs import (
     ScalerReported,
 )
 from kici.contracts.wire import encode
-from kici.peer.connection import note
 from kici.peer.coordinator import Coordinator
 from kici.peer.disk import Disk
+from kici.peer.notes import note
 from kici.peer.outbox import Outbox
 from kici.peer.publish import Publisher
 from kici.peer.spool import Frame, Spool

@@ -84,6 +84,13 @@ def _tune(plain) -> None:
                 plain.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+def close_quietly(transport) -> None:
+    """Close what may be None or broken already."""
+    if transport is not None:
+        with contextlib.suppress(OSError):
+            transport.close()
+
+
 def read_upgrade(transport) -> bytes:
     """The head of an upgrade's answer and what came with it; ``ConnectFailed`` unless 101.
 

@@ -19,7 +19,7 @@ from websockets.frames import Opcode
 from websockets.uri import WebSocketURI, parse_uri
 
 from kici.errors import KiciError
-from kici.shell.dial import ConnectFailed, dial, read_upgrade
+from kici.shell.dial import ConnectFailed, close_quietly, dial, read_upgrade
 
 __all__ = ["ClientConnection", "ConnectFailed", "Disconnected", "connect"]
 
@@ -31,7 +31,6 @@ _SLICE_BYTES = 256 * 1024
 
 #: The core formats every frame for a logger that is on; ours never is.
 _silent = logging.getLogger("kici.websocket.silent")
-_silent.addHandler(logging.NullHandler())
 _silent.propagate = False
 _silent.setLevel(logging.CRITICAL + 1)
 
@@ -62,21 +61,15 @@ def connect(url: str, *, timeout_s: float, max_size: int) -> "ClientConnection":
         connection.upgrade()
         return connection
     except gevent.Timeout as timeout:
-        _close_quietly(transport)
+        close_quietly(transport)
         if timeout is not deadline:
             raise
         raise ConnectFailed(f"timed out after {timeout_s:g} s", None) from None
     except BaseException:
-        _close_quietly(transport)
+        close_quietly(transport)
         raise
     finally:
         deadline.close()
-
-
-def _close_quietly(transport) -> None:
-    if transport is not None:
-        with contextlib.suppress(OSError):
-            transport.close()
 
 
 class ClientConnection:
