@@ -21,7 +21,11 @@ MAX_LAUNCHES = 3
 
 def place(board: Board, now: float) -> None:
     """Give every waiting job an agent, or start one for it; then fill the warm pools."""
+    bound = {agent.bound for agent in board.agents}
     for job in board.jobs.waiting():
+        if job.state is JobState.STARTING and job.key not in bound:
+            # Its agent was stopped for another reason.
+            board.move_job(job, JobState.QUEUED, job.queue_until)
         agent = pick_agent(job, board.agents, now)
         if agent is not None:
             progress.dispatch(board, job, agent, now)

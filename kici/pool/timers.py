@@ -160,10 +160,9 @@ def _not_returned(board: Board, job: Job, now: float) -> None:
 def _agent_due(board: Board, agent: Agent, now: float) -> None:
     agent.deadline = None
     if agent.state in ON_THE_WAY:
-        if agent.found_for != (None, None) or agent.reason:
-            stop(board, agent, now, "it did not come back after a restart")
-        else:
-            launch_failed(board, agent, "it did not register in time", now, gone=False)
+        # One that was found after a restart says nothing about how starts go now.
+        ours = not agent.reason
+        launch_failed(board, agent, "it did not register in time", now, gone=False, blame=ours)
     elif agent.state is AgentState.STOPPING:
         board.note("error", "Agent cannot be stopped, giving it up", agent=agent)
         vanish(board, agent, "not stopped in time")

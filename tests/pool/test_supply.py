@@ -338,3 +338,15 @@ def test_lowest_agent_id_is_taken_or_the_first_when_any_may_be():
     world.register("b")
     world.offer("j2")
     assert [connection for connection, _ in world.dispatches()][0] == "c-b"
+
+
+def test_found_agent_that_never_comes_gives_its_job_to_another():
+    world = World(scaler(), outbox=False)
+    one = FoundAgent(agent_id="scaler-fake-1", job_id="j1", run_id="r1", label_set_labels=())
+    world.do(AgentsFound("s1", [one]))
+    world.outbox(key())
+    world.offer(again=True)
+    world.wait(121)
+    assert [one.agent_id for one in world.reaped] == ["scaler-fake-1"]
+    world.arrive()
+    assert len(world.dispatches()) == 1
