@@ -9,6 +9,7 @@ import msgspec
 from kici.contracts.states import HELD_ENDED, HeldState
 from kici.contracts.wire.peer import JobProgress
 from kici.coordinator.store import Store
+from kici.coordinator.times import whole
 
 #: Ended jobs beyond this number go, with their logs, oldest first.
 KEEP_ENDED = 2000
@@ -91,13 +92,13 @@ class JobRows:
 
     def step(self, job_id: str, report: JobProgress) -> None:
         """The latest report about one step."""
-        at = int(report.timestamp)
+        at = whole(report.timestamp)
         running = report.state in ("running", "pending")
         self._store.write(
             "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (job_id, step_index) DO UPDATE SET name = excluded.name,"
             " state = excluded.state, finished_at = excluded.finished_at, data = excluded.data",
-            job_id, int(report.step_index), report.step_name, report.state, at,
+            job_id, whole(report.step_index), report.step_name, report.state, at,
             None if running else at, _packed(report.data),
         )  # fmt: skip
 

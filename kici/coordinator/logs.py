@@ -8,6 +8,7 @@ from gevent.event import Event
 
 from kici.contracts.wire.peer import LogLine, PeerLogChunk
 from kici.coordinator.store import Store
+from kici.coordinator.times import whole
 
 #: What is stored of one job's log; beyond it lines are counted, not kept.
 MAX_LOG_BYTES = 64 * 2**20
@@ -34,7 +35,7 @@ class Logs:
         """Store a chunk; the caller has checked who sent it."""
         default = self._store.wall() if chunk.timestamp is None else chunk.timestamp
         lines = [_line(line, default) for line in chunk.lines]
-        self._append(job_id, int(chunk.step_index), lines)
+        self._append(job_id, whole(chunk.step_index), lines)
 
     def finish(self, job_id: str) -> None:
         """The job has ended: say what is missing, let the readers go."""

@@ -18,6 +18,7 @@ from kici.coordinator.logs import Logs
 from kici.coordinator.placement import Placement
 from kici.coordinator.registry import Registry
 from kici.coordinator.store import StoreError
+from kici.coordinator.times import whole
 
 _log = logging.getLogger("kici.coordinator")
 #: Signs of life of a job that no agent has begun.
@@ -100,11 +101,11 @@ class Reports:
             elif job.state in (HeldState.OFFERED, HeldState.ACCEPTED):
                 job.ack_until = None
                 job.placed(now)
-                self._rows.running(job.job_id, int(report.timestamp))
+                self._rows.running(job.job_id, whole(report.timestamp))
                 self._rows.commit()
                 job.move(HeldState.RUNNING)
             elif job.state is HeldState.RUNNING and report.kind == "job":
-                self._rows.running(job.job_id, int(report.timestamp))
+                self._rows.running(job.job_id, whole(report.timestamp))
             job.spawn_until = None
         except StoreError as error:
             _log.error("Job update not stored", extra={"jobId": job.job_id, "error": str(error)})

@@ -105,11 +105,8 @@ class CoordinatorSession:
         if self.phase is not Phase.CONNECTED:
             return self._close(4002, "Auth timeout")
         if now - self._heard_at >= self._settings.stale_after_s:
-            silent = {"silentSeconds": round(now - self._heard_at)}
-            return [
-                Note("warning", "Peer is silent", silent),
-                *self._close(4004, "Heartbeat timeout"),
-            ]
+            silence = Note("warning", "Peer is silent", {"seconds": round(now - self._heard_at)})
+            return [silence, *self._close(4004, "Heartbeat timeout")]
         actions = self.beat(now) if now >= self._beat_at else []
         self._arm()
         return actions
@@ -167,8 +164,7 @@ class CoordinatorSession:
             self._sealer = self._shake.derive(frame)
         except RemoteError as error:
             return self._close(error.code, error.reason)
-        if self._sealer is not None:
-            self.phase = Phase.ASKED
+        self.phase = Phase.GREETING if self._sealer is None else Phase.ASKED
         return []
 
     def _on_auth_request(self, frame: str | bytes) -> Actions:
@@ -187,9 +183,7 @@ class CoordinatorSession:
 
     def _refuse(self, verdict: Refused) -> Actions:
         assert self._shake is not None
-        actions: Actions = [
-            Note("warning", "Peer refused", {"peerId": self.instance_id, "why": verdict.reason})
-        ]
+        actions: Actions = [Note("warning", "Peer refused", {"why": verdict.reason})]
         if verdict.answered:
             actions += self._seal(self._shake.refusal(verdict))
         if verdict.counted:
@@ -226,8 +220,8 @@ class CoordinatorSession:
             message = _messages.decode(plaintext)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             # Unknown types, and those that a worker must not send (C30), end here. The
-            # decoder's text names types and paths, never values.
-            return [Note("warning", "Message dropped", {"why": str(error)})]
+            # decoder's text names types and places; an unknown type may be a long one.
+            return [Note("warning", "Message dropped", {"why": str(error)[:200]})]
         return self._on_message(message)
 
     def _on_message(self, message: ToCoordinator) -> Actions:
@@ -242,9 +236,8 @@ class CoordinatorSession:
 
     def _on_undecryptable(self) -> Actions:
         self._undecryptable += 1
-        if self._undecryptable >= MAX_UNDECRYPTABLE:
-            return self._close(4001, "Decryption failed")
-        return []
+        hopeless = self._undecryptable >= MAX_UNDECRYPTABLE
+        return self._close(4001, "Decryption failed") if hopeless else []
 
     def _arm(self) -> None:
         self.deadline = min(self._beat_at, self._heard_at + self._settings.stale_after_s)

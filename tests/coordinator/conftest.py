@@ -125,9 +125,13 @@ class RunningCoordinator:
 def coordinator(tmp_path):
     running = RunningCoordinator(tmp_path)
     running.start()
-    yield running
-    if running.process.poll() is None:
-        assert running.end() == 0, running.log.read_text()
+    try:
+        yield running
+        if running.process.poll() is None:
+            assert running.end() == 0, running.log.read_text()
+    finally:
+        running.process.kill()  # nothing to kill when it has ended
+        running.process.wait()
 
 
 JOB = {

@@ -382,3 +382,17 @@ def test_deadline_on_a_full_disk_is_judged_again_later(running, monkeypatch):
         assert world.state(job) == "running"
     world.pass_time(1)
     assert world.state(job) == "failed"
+
+
+def test_absurd_numbers_of_a_worker_are_stored_as_what_fits(running):
+    world, job, reroute = running
+    odd = {"timestamp": 1e300, "step_index": -1e300}
+    world.report("w1", reroute, "running", kind="step", step_name="s", **odd)
+    world.report("w1", reroute, "running", timestamp=1e300)
+    huge = PeerLogChunk(
+        run_id=job.run_id, job_id=job.job_id, step_index=1e300, lines=("x",), timestamp=1e300
+    )
+    world.dispatcher.reports.log("w1", huge, world.now)
+    world.report("w1", reroute, "success", timestamp=-1e300)
+    assert world.state(job) == "success"
+    assert log_texts(world, job) == ["x"]
