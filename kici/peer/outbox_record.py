@@ -95,19 +95,28 @@ def encode_concluded(key: JobKey, at: float, message: bytes, coordinator_id: str
 
 def decode(data: bytes, *, is_open: bool) -> Content:
     """The content of a record file; ``ValueError`` when it is none."""
-    if is_open:
-        record = _open.decode(data)
-        key = JobKey(owner=record.coord_url, run_id=record.run_id, job_id=record.job_id)
-        content = Content(key, record.accepted_at / 1000, None, record.coordinator_id)
-    else:
-        done = _concluded.decode(data)
-        ids = _ids.decode(done.message)
-        key = JobKey(owner=done.coord_url, run_id=ids.run_id, job_id=ids.job_id)
-        message = bytes(done.message)
-        content = Content(key, done.persisted_at / 1000, message, done.coordinator_id)
+    try:
+        content = _decode_open(data) if is_open else _decode_concluded(data)
+    except msgspec.MsgspecError as error:  # no ValueError in msgspec 0.19
+        raise ValueError(str(error)) from error
+    key = content.key
     if not (key.owner and key.run_id and key.job_id):
         raise ValueError("empty coordUrl, runId or jobId")
     return content
+
+
+def _decode_open(data: bytes) -> Content:
+    record = _open.decode(data)
+    key = JobKey(owner=record.coord_url, run_id=record.run_id, job_id=record.job_id)
+    return Content(key, record.accepted_at / 1000, None, record.coordinator_id)
+
+
+def _decode_concluded(data: bytes) -> Content:
+    record = _concluded.decode(data)
+    ids = _ids.decode(record.message)
+    key = JobKey(owner=record.coord_url, run_id=ids.run_id, job_id=ids.job_id)
+    message = bytes(record.message)
+    return Content(key, record.persisted_at / 1000, message, record.coordinator_id)
 
 
 def capped(message: bytes) -> bytes:
