@@ -65,8 +65,7 @@ def run(boot: ChildBoot) -> int:
     try:
         pool = Pool(shell)
     except ConfigError as error:
-        # The supervisor's own child failed to boot: say why, and never try again.
-        return shell.fail(str(error))
+        shell.fail(str(error), configuration=True)
     return pool.run()
 
 

@@ -1,7 +1,9 @@
 """The pool as a process: real links, real WebSockets, real time."""
 
 import json
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +16,10 @@ from kici.contracts.link.jobs import (
     JobOffered,
     JobProgressed,
     JobStored,
+    LogCredit,
     OpenJob,
 )
-from kici.contracts.link.lifecycle import DrainDone, DrainState
+from kici.contracts.link.lifecycle import ChildFailed, DrainDone, DrainState
 from kici.contracts.link.views import AgentView, PoolCapacity
 from tests.support.pool_child import PoolChild
 from tests.support.pool_world import key, reroute
@@ -158,3 +161,49 @@ def test_web_that_reads_nothing_holds_up_no_job(started):
             break
     else:
         raise AssertionError("web was not told the state it missed")
+
+
+# P63
+def test_without_credit_the_agent_is_held_back_and_no_line_is_lost(started):
+    pool = started(credit=0)
+    agent = pool.agent()
+    offer(pool)
+    agent.hear("job.dispatch")
+    agent.job("job.status", state="running")
+    pool.peer.hear(JobProgressed)
+    n_chunks = 100
+
+    def write():
+        for number in range(n_chunks):
+            agent.job("log.chunk", stepIndex=0, lines=[str(number), "x" * 2**20])
+        agent.job("job.status", state="success")
+        agent.say("agent.status", messageId="m", agentId="a1", activeJobs=0)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    writer.join(1.0)
+    assert writer.is_alive()
+    assert resident_mib(pool.process.pid) < 150
+    pool.peer.tell(LogCredit(n_bytes=2**30))
+    seen = []
+    while len(seen) < n_chunks:
+        first = json.loads(pool.peer.hear(JobLogged)[0].frame)["lines"][0]["text"]
+        if len(first) < 10:
+            seen.append(first)
+    assert seen == [str(number) for number in range(n_chunks)]
+    assert pool.peer.hear(JobFinished)[0].state == "success"
+    writer.join(5.0)
+    agent.close()
+
+
+def resident_mib(pid):
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def test_data_directory_that_cannot_be_used_is_said_and_not_tried_again(started):
+    pool = started(fails=True, data_dir="/proc/nowhere")
+    failed = pool.supervisor.hear(ChildFailed)[0]
+    assert failed.configuration
+    assert "/proc/nowhere" in failed.reason
+    assert pool.process.wait(5) == 3

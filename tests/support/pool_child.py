@@ -50,9 +50,10 @@ class Web(Neighbour):
 class PoolChild:
     """One pool process; the test plays supervisor, peer and web."""
 
-    def __init__(self, tmp_path, scalers=(), **changes):
+    def __init__(self, tmp_path, scalers=(), credit=2**30, fails=False, data_dir=None, **changes):
+        self.credit = credit
         self.config = Config(
-            settings=settings(str(tmp_path), **{"agent_auth": "none", **changes}),
+            settings=settings(str(data_dir or tmp_path), **{"agent_auth": "none", **changes}),
             scalers=ScalerConfig(scalers=tuple(scalers)),
         )
         ends = {name: socketpair() for name in ("supervisor", "peer", "web")}
@@ -61,7 +62,8 @@ class PoolChild:
         self.peer = Neighbour("peer", ends["peer"][0])
         self.web = Web("web", ends["web"][0])
         self.process = self._start()
-        self.greet()
+        if not fails:
+            self.greet()
 
     def _start(self):
         fds = {name: end.fileno() for name, end in self._kept.items()}
@@ -84,7 +86,8 @@ class PoolChild:
         self.supervisor.tell(DrainState(rev=1, draining=False, stopping=False, reason=""))
         self.peer.hello()
         self.peer.tell(OutboxState(rev=1, open=open_jobs, n_concluded=0, n_bytes=0, oldest_at=None))
-        self.peer.tell(LogCredit(n_bytes=2**30))
+        if self.credit:
+            self.peer.tell(LogCredit(n_bytes=self.credit))
 
     def kill(self):
         self.process.kill()
