@@ -13,7 +13,8 @@ Flags ``d g i m s u v y``; ``g`` and ``y`` hold no state between calls. Refused 
 
 from collections.abc import Callable, Iterable
 
-from kici.protocol.jsregex_syntax import (
+from kici.protocol.jsregex_syntax import parse
+from kici.protocol.jsregex_tree import (
     Alternatives,
     Anchor,
     Characters,
@@ -21,7 +22,6 @@ from kici.protocol.jsregex_syntax import (
     Node,
     Repeat,
     Sequence,
-    parse,
 )
 
 #: States of one automaton: with ``MAX_TEXT`` it bounds one search to a few milliseconds to

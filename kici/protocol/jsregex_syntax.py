@@ -1,6 +1,15 @@
-"""The syntax tree of a JavaScript regular expression (see ``jsregex``)."""
+"""Reads a JavaScript regular expression into its syntax tree (see ``jsregex``)."""
 
-import msgspec
+from kici.protocol.jsregex_tree import (
+    Alternatives,
+    Anchor,
+    Characters,
+    Look,
+    Node,
+    Ranges,
+    Repeat,
+    Sequence,
+)
 
 #: Characters of a pattern's source; globs compiled by KiCI have fewer than 100.
 MAX_SOURCE = 500
@@ -17,57 +26,6 @@ _CLASSES = {"d": _DIGITS, "w": _WORD, "s": _SPACE}
 _CONTROLS = {"n": 10, "r": 13, "t": 9, "v": 11, "f": 12, "0": 0}
 _LINE_ENDS = ((10, 10), (13, 13), (0x2028, 0x2029))
 _SYNTAX = frozenset("^$\\.*+?()[]{}|/")
-Ranges = tuple[tuple[int, int], ...]
-
-
-class Node(msgspec.Struct, frozen=True):
-    """Part of a pattern."""
-
-
-class Characters(Node, frozen=True):
-    """One character inside ``ranges`` (outside when ``negative``), and maybe more classes."""
-
-    ranges: Ranges
-    negative: bool = False
-    without: tuple[Ranges, ...] = ()  # "or a character outside these" (\\D in a class)
-
-    def holds(self, character: str) -> bool:
-        if len(character) != 1:
-            return False
-        code = ord(character)
-        inside = _in(self.ranges, code) or any(not _in(ranges, code) for ranges in self.without)
-        return inside != self.negative
-
-
-class Sequence(Node, frozen=True):
-    parts: tuple[Node, ...]
-
-
-class Alternatives(Node, frozen=True):
-    options: tuple[Node, ...]
-
-
-class Repeat(Node, frozen=True):
-    """``least`` to ``most`` times (None: no end). Greed does not matter to a yes or no."""
-
-    inner: Node
-    least: int
-    most: int | None
-
-
-class Anchor(Node, frozen=True):
-    kind: str  # one of ^ $ b B
-
-
-class Look(Node, frozen=True):
-    """Look-ahead."""
-
-    inner: Node
-    negative: bool
-
-
-def _in(ranges: Ranges, code: int) -> bool:
-    return any(low <= code <= high for low, high in ranges)
 
 
 def parse(source: str, *, dot_all: bool, unicode: bool) -> Node:
