@@ -63,8 +63,8 @@ def test_a_job_that_ended_while_the_worker_was_away_is_still_reported(start_agen
         agent.close()
 
 
-# A96
 @pytest.mark.parametrize("managed", ["0", "1"])
+# A96
 def test_4010_ends_the_process_with_77(worker, start_agent, managed):
     agent = start_agent(KICI_SCALER_MANAGED=managed)
     worker.accept().connection.close(4010, "Agent labels exceed token-bound scope: x")

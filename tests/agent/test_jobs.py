@@ -134,8 +134,8 @@ def test_a_secret_that_was_not_given_fails_the_step_with_its_name(worker, start_
     assert "ran" not in side.log_lines()
 
 
-# A95
 @pytest.mark.parametrize("force", [False, True])
+# A95
 def test_cancel_ends_every_process_also_those_that_left(worker, start_agent, tmp_path, force):
     start_agent()
     side = worker.accept()

@@ -21,8 +21,8 @@ def step_log(limit=10**9, secrets=()):
     return sink, StepLog(0, Redactor(secrets), limit, sink)
 
 
-# A93
 @given(st.lists(st.integers(1, 30), max_size=8))
+# A93
 def test_a_secret_is_masked_wherever_the_reads_are_cut(cuts):
     data = b"begin token-of-secrecy end\nlast token-of-secrecy"
     splitter = LineSplitter(Redactor(["token-of-secrecy"]))
@@ -34,8 +34,8 @@ def test_a_secret_is_masked_wherever_the_reads_are_cut(cuts):
     assert lines == ["begin *** end", "last ***"]
 
 
-# A93
 @given(st.integers(-30, 10))
+# A93
 def test_a_secret_across_the_forced_cut_of_a_long_line_is_masked(shift):
     secret = "token-of-secrecy"
     splitter = LineSplitter(Redactor([secret]))

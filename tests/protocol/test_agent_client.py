@@ -230,8 +230,8 @@ def test_a_second_cancel_or_force_skips_the_grace_time():
     assert only(driver.actions, CancelJob) == []
 
 
-# A96
 @pytest.mark.parametrize("code", [1000, 1001, 1006, 1009, 4001, 4002, 4003, 4004, 4005, 4031])
+# A96
 def test_every_close_but_4010_leads_to_another_attempt(code):
     driver = Driver(scaler_managed=True)
     driver.connect()

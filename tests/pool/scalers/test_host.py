@@ -312,7 +312,6 @@ def _spec(limits: ResourceSpec | None, *, enforce: bool = True, **env: str) -> L
     return LaunchSpec(agent_id="a1", scaler=scaler, label_set=label_set, env=env_, limits=limits)
 
 
-# S120
 @pytest.mark.parametrize(
     ("limits", "properties"),
     [
@@ -324,6 +323,7 @@ def _spec(limits: ResourceSpec | None, *, enforce: bool = True, **env: str) -> L
         ),
     ],
 )
+# S120
 def test_a_scope_has_the_limits_as_properties(limits, properties):
     head = ["systemd-run", "--user", "--scope", "--quiet", "--slice=kici-scaler"]
     head.append("--unit=kici-agent-a1")
