@@ -15,6 +15,7 @@ from kici.errors import ConfigError
 _log = logging.getLogger("kici.coordinator")
 #: A job document with long scripts fits; nothing else is that long.
 MAX_BODY_BYTES = 1024 * 1024
+_SWALLOW_BYTES = 4 * MAX_BODY_BYTES
 _PHRASES = {
     200: "OK", 201: "Created", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found",
     405: "Method Not Allowed", 409: "Conflict", 411: "Length Required", 413: "Content Too Large",
@@ -144,6 +145,9 @@ def _body(environ: dict[str, Any]) -> bytes:
     if not length.isdigit():
         raise HttpError(400, "Content-Length is no number")
     if int(length) > MAX_BODY_BYTES:
+        # Read a little of it: closing on unread bytes resets the connection, and the client
+        # would never see why.
+        environ["wsgi.input"].read(min(int(length), _SWALLOW_BYTES))
         raise HttpError(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
     body: bytes = environ["wsgi.input"].read(int(length))
     if len(body) != int(length):

@@ -1,5 +1,6 @@
 """A real coordinator process on a free loopback port."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -121,9 +122,9 @@ class RunningCoordinator:
         )
 
 
-@pytest.fixture
-def coordinator(tmp_path):
-    running = RunningCoordinator(tmp_path)
+@contextlib.contextmanager
+def running_coordinator(base):
+    running = RunningCoordinator(base)
     running.start()
     try:
         yield running
@@ -132,6 +133,19 @@ def coordinator(tmp_path):
     finally:
         running.process.kill()  # nothing to kill when it has ended
         running.process.wait()
+
+
+@pytest.fixture
+def coordinator(tmp_path):
+    with running_coordinator(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def bystander(tmp_path_factory):
+    """A coordinator for tests that are refused and so change nothing."""
+    with running_coordinator(tmp_path_factory.mktemp("bystander")) as running:
+        yield running
 
 
 JOB = {

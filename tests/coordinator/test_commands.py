@@ -115,10 +115,10 @@ def test_jobs_logs_and_cancel_by_a_short_id(coordinator, document):
         ("name: b\nodd: 1\n", "odd: unknown key"),
     ],
 )
-def test_bad_document_exits_2_and_names_the_place(coordinator, tmp_path, text, complaint):
+def test_bad_document_exits_2_and_names_the_place(bystander, tmp_path, text, complaint):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    ended = call("user", "run", path, "--data-dir", coordinator.data_dir)
+    ended = call("user", "run", path, "--data-dir", bystander.data_dir)
     assert ended.returncode == 2
     assert complaint in ended.stderr
     assert "plain-value" not in ended.stderr
@@ -171,8 +171,8 @@ def test_admin_works_over_http_with_a_token(coordinator):
         ("revoke-all",),
     ],
 )
-def test_admin_mistakes_exit_1_with_one_line(coordinator, words):
-    ended = call("admin", "peer", *words, "--data-dir", coordinator.data_dir)
+def test_admin_mistakes_exit_1_with_one_line(bystander, words):
+    ended = call("admin", "peer", *words, "--data-dir", bystander.data_dir)
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1
 

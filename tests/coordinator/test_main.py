@@ -210,8 +210,8 @@ def test_job_that_waits_goes_to_the_worker_that_connects(coordinator, job):
 
 
 # C58
-def test_bootstrap_endpoint_does_not_exist(coordinator):
-    answer = coordinator.ask("POST", "/api/v1/cluster/join", {"token": coordinator.join_token()})
+def test_bootstrap_endpoint_does_not_exist(bystander):
+    answer = bystander.ask("POST", "/api/v1/cluster/join", {"token": bystander.join_token()})
     assert answer[0] == 404
 
 
@@ -230,22 +230,21 @@ def test_bootstrap_endpoint_does_not_exist(coordinator):
         ("POST", "/api/v1/jobs", b"x" * (1024 * 1024 + 1), 413),
     ],
 )
-def test_bad_requests_get_a_clear_answer(coordinator, method, path, body, status):
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        answered, answer = coordinator.ask(method, path, body)
-        assert answered == status
-        assert answer["error"]
+def test_bad_requests_get_a_clear_answer(bystander, method, path, body, status):
+    answered, answer = bystander.ask(method, path, body)
+    assert answered == status
+    assert answer["error"]
 
 
-def test_api_needs_its_token(coordinator):
-    assert coordinator.ask("GET", "/api/v1/jobs", token="wrong")[0] == 401
-    assert coordinator.ask("GET", "/health", token="")[1]["status"] == "ok"
+def test_api_needs_its_token(bystander):
+    assert bystander.ask("GET", "/api/v1/jobs", token="wrong")[0] == 401
+    assert bystander.ask("GET", "/health", token="")[1]["status"] == "ok"
 
 
-def test_port_in_use_is_a_clear_error(coordinator, tmp_path):
+def test_port_in_use_is_a_clear_error(bystander, tmp_path):
     words = ("run", "--data-dir", tmp_path / "other", "--host", "127.0.0.1")
     ended = subprocess.run(
-        command("coordinator", *words, "--port", coordinator.port),
+        command("coordinator", *words, "--port", bystander.port),
         env=clean_env(), capture_output=True, text=True, timeout=20,
     )  # fmt: skip
     assert ended.returncode == 2
