@@ -1,0 +1,222 @@
+"""The container backend: agents as containers of Docker or Podman (scaler spec 3, S98-S113).
+
+One greenlet lives with each agent from its launch to the moment nothing of it is left, a
+second one follows its output. Ends are seen through the engine's events, and by a poll in
+case one is missed or the engine was away.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Sequence
+
+import gevent
+
+from kici.config.model import Scaler
+from kici.pool.scalers.base import BackendEvent, EventKind, FoundAgent, LaunchSpec, Report
+from kici.pool.scalers.container_agent import Cancelled, ContainerAgent
+from kici.pool.scalers.container_calls import Calls, Seen, close_stream
+from kici.pool.scalers.container_yard import Yard
+from kici.pool.scalers.engine import TRANSPORT, Engine, EngineError, classify
+from kici.pool.scalers.images import Images
+from kici.pool.scalers.isolation import Isolation
+
+log = logging.getLogger("kici.pool.container")
+#: The backup of the event stream, and how soon an engine's absence is noticed.
+POLL_S = 30.0
+#: A running container of ours that nobody adopts or reaps for so long is a leftover. The
+#: core does either within seconds of ``found``.
+LEFTOVER_S = 600.0
+_LEFTOVER_GRACE_S = 5.0
+#: ``found`` and the first ``health`` wait so long for the engine's first answer.
+_FIRST_ANSWER_S = 5.0
+#: What engines call the end of a container.
+_ENDS = frozenset({"die", "died", "destroy", "remove"})
+
+
+class ContainerBackend:
+    """Owns: this scaler's containers and the connection to its engine. Told by: the fleet.
+
+    ``nft`` is the packet filter's command, as the engine's network namespace needs it.
+    """
+
+    def __init__(
+        self,
+        scaler: Scaler,
+        *,
+        owner: str,
+        state_dir: str,
+        report: Report,
+        nft: Sequence[str] = ("nft",),
+        poll_s: float = POLL_S,
+    ) -> None:
+        self.on_local_host = not scaler.host
+        self._scaler = scaler
+        self._report = report
+        self._poll_s = poll_s
+        self._engine = Engine(scaler)
+        self._calls = Calls(self._engine, owner, scaler.name)
+        self._yard = Yard(
+            scaler=scaler,
+            owner=owner,
+            engine=self._engine,
+            calls=self._calls,
+            images=Images(),
+            isolation=Isolation(scaler.name, nft) if scaler.network_isolation else None,
+            tell=self._tell,
+        )
+        self._agents: dict[str, ContainerAgent] = {}
+        #: Agents whose container could not be removed because the engine was away.
+        self._condemned: set[str] = set()
+        self._first_seen: dict[str, float] = {}
+        self._helpers = [gevent.spawn(self._watch), gevent.spawn(self._poll)]
+
+    # --- the contract ----------------------------------------------------------------
+
+    def health(self) -> str:
+        self._engine.wait_asked(_FIRST_ANSWER_S)
+        return self._engine.reason or self._yard.trouble()
+
+    def launch(self, spec: LaunchSpec) -> None:
+        if spec.agent_id in self._agents:
+            raise ValueError(f"agent {spec.agent_id} exists")
+        agent = ContainerAgent(self._yard, spec.agent_id, spec)
+        self._agents[spec.agent_id] = agent
+        agent.greenlet = gevent.spawn(self._live, agent)
+
+    def reap(self, agent_id: str, grace_s: float) -> None:
+        agent = self._agents.get(agent_id)
+        if agent is None:
+            self._helpers.append(gevent.spawn(self._reap_stranger, agent_id, grace_s))
+        else:
+            agent.reap(grace_s)
+
+    def found(self) -> Sequence[FoundAgent]:
+        self._engine.wait_asked(_FIRST_ANSWER_S)
+        try:
+            seen = self._calls.mine()
+        except EngineError as error:
+            log.warning("Cannot look for agents: %s", error, extra={"scaler": self._scaler.name})
+            return []
+        return [
+            FoundAgent(
+                agent_id=one.agent_id,
+                job_id=one.job_id,
+                run_id=one.run_id,
+                label_set_labels=one.labels,
+            )
+            for one in seen
+            if one.alive and one.agent_id and one.agent_id not in self._agents
+        ]
+
+    def adopt(self, agent_id: str) -> None:
+        if agent_id not in self._agents:
+            agent = self._agents[agent_id] = ContainerAgent(self._yard, agent_id, None)
+            agent.greenlet = gevent.spawn(self._live, agent)
+
+    def close(self) -> None:
+        gevent.killall([*self._helpers, *(one.greenlet for one in self._agents.values())])
+        for agent in self._agents.values():
+            agent.release()
+        self._engine.close()
+
+    # --- agents ----------------------------------------------------------------------
+
+    def _live(self, agent: ContainerAgent) -> None:
+        try:
+            kind, detail = agent.live()
+        except Cancelled:  # thrown by a reap that came at the very end
+            kind, detail = agent.outcome("stopped")
+        if agent.left_behind:
+            self._condemned.add(agent.agent_id)
+        self._agents.pop(agent.agent_id, None)
+        self._tell(agent.agent_id, kind, detail)
+
+    def _reap_stranger(self, agent_id: str, grace_s: float) -> None:
+        """Found after a restart and not wanted, or unknown: then there is nothing to do."""
+        try:
+            for one in self._calls.mine(agent_id):
+                self._discard(one, grace_s, "it was ordered")
+        except EngineError as error:
+            self._condemned.add(agent_id)
+            log.warning("Agent cannot be reaped yet: %s", error, extra={"agentId": agent_id})
+
+    def _discard(self, one: Seen, grace_s: float, why: str) -> None:
+        extra = {"agentId": one.agent_id, "containerId": one.container_id[:12], "reason": why}
+        log.info("Removing a container", extra=extra)
+        if one.alive and grace_s > 0:
+            self._calls.stop(one.container_id, grace_s)
+        self._calls.remove(one.container_id)
+        self._yard.dismiss(one.address)
+
+    def _tell(self, agent_id: str, kind: EventKind, detail: str) -> None:
+        self._report(BackendEvent(agent_id=agent_id, kind=kind, detail=detail))
+
+    # --- watching --------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Follow the engine's events whenever it is there."""
+        while True:
+            self._engine.up.wait()
+            try:
+                stream = self._calls.events()
+            except EngineError:
+                gevent.sleep(random.uniform(0.5, 1.5))
+                continue
+            try:
+                # After the events are on, so that nothing falls between.
+                self._reconcile()
+                for event in stream:
+                    self._ended(event)
+            except TRANSPORT as error:
+                self._engine.failed(classify(error))
+            finally:
+                close_stream(stream)
+            gevent.sleep(random.uniform(0.5, 1.5))
+
+    def _ended(self, event: dict[str, object]) -> None:
+        if (event.get("Action") or event.get("status")) not in _ENDS:
+            return
+        actor = event.get("Actor")
+        attributes = actor.get("Attributes") if isinstance(actor, dict) else None
+        if isinstance(actor, dict) and isinstance(attributes, dict):
+            agent = self._agents.get(str(attributes.get("kici-agent-id")))
+            if agent is not None and agent.container_id == actor.get("ID"):
+                agent.ended()
+
+    def _poll(self) -> None:
+        while True:
+            gevent.sleep(self._poll_s * random.uniform(0.9, 1.1))
+            self._helpers = [one for one in self._helpers if not one.dead]
+            if self._engine.up.is_set():
+                self._reconcile()
+
+    def _reconcile(self) -> None:
+        """Compare what we think with what is (house.md section 2: the engine owns the fact)."""
+        up = [agent for agent in self._agents.values() if agent.up]
+        try:
+            seen = self._calls.mine()
+            alive = {one.container_id for one in seen if one.alive}
+            for agent in up:
+                if agent.container_id not in alive:
+                    agent.ended()
+            self._clear_leftovers(seen)
+            self._yard.sweep()
+        except EngineError as error:
+            log.warning("Cannot look at containers: %s", error)
+
+    def _clear_leftovers(self, seen: Sequence[Seen]) -> None:
+        """Only this worker's, only this scaler's; why is said each time."""
+        now = time.monotonic()
+        strangers = [one for one in seen if one.agent_id not in self._agents]
+        ids = {one.container_id for one in strangers}
+        self._first_seen = {key: at for key, at in self._first_seen.items() if key in ids}
+        for one in strangers:
+            since = self._first_seen.setdefault(one.container_id, now)
+            if one.agent_id in self._condemned:
+                self._discard(one, 0.0, "it could not be removed before")
+            elif not one.alive:
+                self._discard(one, 0.0, "it ended while nobody watched")
+            elif now - since >= LEFTOVER_S:
+                self._discard(one, _LEFTOVER_GRACE_S, "nobody claims it")
+        self._condemned &= {one.agent_id for one in seen}

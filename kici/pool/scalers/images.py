@@ -1,0 +1,167 @@
+"""Images: references, pull policies, pulls (scaler spec 3.4; S104, S105, S113)."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gevent
+from gevent.event import AsyncResult
+from gevent.lock import BoundedSemaphore
+
+from kici.pool.scalers.engine import (
+    AUTH,
+    DOWN,
+    FAILED,
+    MISSING,
+    RETRY,
+    TRANSPORT,
+    EngineError,
+    classify,
+    kind_of_text,
+)
+from kici.pool.scalers.registry_auth import BadCredentials, find_credentials, registry_of
+
+log = logging.getLogger("kici.pool.container")
+#: Pulls of one scaler at once: they share one disk and one line.
+MAX_PULLS = 2
+#: The whole of one pull; the spawn's own deadline usually comes first.
+PULL_TIMEOUT_S = 1800.0
+#: Between two progress events of one pull.
+_PROGRESS_S = 5.0
+
+Progress = Callable[[str], None]
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """``(repository, tag or digest)`` (S104)."""
+    if "@" in reference:
+        repository, _at, digest = reference.partition("@")
+        return repository, digest
+    repository, colon, tag = reference.rpartition(":")
+    if colon and "/" not in tag:
+        return repository, tag
+    return reference, "latest"
+
+
+class Images:
+    """Owns: the pulls that run now. Several agents that want one image wait for one pull."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._running: dict[str, AsyncResult[None]] = {}
+        self._slots = BoundedSemaphore(MAX_PULLS)
+
+    def ensure(
+        self, client: Any, runtime: str, reference: str, policy: str, progress: Progress
+    ) -> None:
+        """Make ``reference`` usable as ``policy`` says; ``EngineError`` when it is not.
+
+        ``Always`` falls back to a local copy when the registry cannot be reached or limits
+        us: an outage there must not stop what could run.
+        """
+        if policy == "Never" or (policy == "IfNotPresent" and _is_there(client, reference)):
+            return
+        progress(f"Pulling image {reference}")
+        try:
+            self._pull_once(client, runtime, reference, progress)
+        except EngineError as error:
+            if policy != "Always" or error.kind != RETRY or not _is_there(client, reference):
+                raise
+            log.warning(
+                "Registry cannot be used, running the local copy of %s: %s", reference, error
+            )
+            progress(f"Pull failed, using the local copy: {error}")
+
+    def _pull_once(self, client: Any, runtime: str, reference: str, progress: Progress) -> None:
+        running = self._running.get(reference)
+        if running is not None:
+            running.get(timeout=PULL_TIMEOUT_S)
+            return
+        result = self._running[reference] = AsyncResult()
+        try:
+            with self._slots:
+                self._pull(client, runtime, reference, progress)
+            result.set(None)
+        except BaseException as error:
+            # A pull that was given up for one agent is given up for the others too.
+            known = error if isinstance(error, EngineError) else EngineError(RETRY, "pull given up")
+            result.set_exception(known)
+            raise
+        finally:
+            del self._running[reference]
+
+    def _pull(self, client: Any, runtime: str, reference: str, progress: Progress) -> None:
+        repository, tag = split_reference(reference)
+        try:
+            credentials = find_credentials(repository, self._environ, runtime)
+        except BadCredentials as error:
+            raise EngineError(AUTH, f"credentials for {registry_of(repository)}: {error}") from None
+        timeout = gevent.Timeout(PULL_TIMEOUT_S)
+        try:
+            with timeout:
+                stream = client.pull(repository, tag=tag, stream=True, auth_config=credentials)
+                _follow(stream, reference, progress)
+        except gevent.Timeout as caught:
+            if caught is not timeout:
+                raise
+            text = f"pull of {reference} took more than {PULL_TIMEOUT_S:.0f} s"
+            raise EngineError(RETRY, text) from None
+        except TRANSPORT as error:
+            raise _pull_error(reference, classify(error)) from None
+
+
+def _is_there(client: Any, reference: str) -> bool:
+    try:
+        client.inspect_image(reference)
+    except TRANSPORT as error:
+        known = classify(error)
+        if known.kind == DOWN:
+            raise known from None
+        return False
+    return True
+
+
+def _follow(stream: Any, reference: str, progress: Progress) -> None:
+    """Read the pull's JSON objects; an ``error`` among them fails it."""
+    last = gevent.get_hub().loop.now()
+    buffer = b""
+    for piece in stream:
+        buffer += piece
+        *lines, buffer = buffer.split(b"\n")
+        for line in lines:
+            state = _object(line)
+            _check(state, reference)
+            now = gevent.get_hub().loop.now()
+            if state.get("status") and now - last >= _PROGRESS_S:
+                last = now
+                progress(f"Pulling image {reference}: {_describe(state)}")
+    _check(_object(buffer), reference)
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line) if line.strip() else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _check(state: dict[str, Any], reference: str) -> None:
+    text = state.get("error")
+    if text:
+        raise _pull_error(reference, EngineError(kind_of_text(str(text)), str(text)))
+
+
+def _describe(state: dict[str, Any]) -> str:
+    return " ".join(str(state[key]) for key in ("id", "status", "progress") if state.get(key))
+
+
+def _pull_error(reference: str, error: EngineError) -> EngineError:
+    registry = registry_of(split_reference(reference)[0])
+    kind = error.kind
+    if kind == FAILED or (kind == MISSING and kind_of_text(str(error)) != MISSING):
+        kind = kind_of_text(str(error))
+    named = f" (registry {registry})" if kind == AUTH else ""
+    return EngineError(kind, f"pull of {reference} failed{named}: {error}")

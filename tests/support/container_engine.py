@@ -1,0 +1,100 @@
+"""A real Docker or Podman for tests, in a network namespace and a storage of its own."""
+
+import io
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import docker
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+#: Beside the repository on development machines and in CI.
+TOOL = ROOT.parent / "shared" / "tools" / "container-engine"
+#: Runs the Python program in ``$CODE``; wants ``VOLUMES``.
+IMAGE = "kici-agent-test:1"
+_BASE = "kici-test:1"
+#: Not all of /usr: engines put their init process into /usr/sbin.
+VOLUMES = ("/usr/bin:/usr/bin:ro", "/usr/lib:/usr/lib:ro", "/usr/lib64:/usr/lib64:ro")
+_DOCKERFILE = f"""FROM {_BASE}
+WORKDIR /usr/bin
+WORKDIR /usr/lib
+WORKDIR /usr/lib64
+WORKDIR /usr/sbin
+WORKDIR /
+CMD ["/usr/bin/python3", "-c", "import os; exec(os.environ['CODE'])"]
+"""
+RUNTIMES = ("docker", "podman")
+_PROGRAM = {"docker": "dockerd", "podman": "podman"}
+
+
+class TestEngine:
+    """Owns: one engine process and its directory."""
+
+    __test__ = False
+
+    def __init__(self, runtime, directory):
+        self.runtime = runtime
+        self.directory = Path(directory)
+        self.socket = self.directory / "engine.sock"
+        #: The tool names the namespace after the directory.
+        self.nft = ("nsenter", f"--net=/run/netns/kici-{self.directory.name}", "nft")
+
+    @property
+    def url(self):
+        return f"unix://{self.socket}"
+
+    def start(self):
+        self._tool("start", self.runtime, str(self.directory))
+
+    def stop(self):
+        self._tool("stop", str(self.directory))
+        self.socket.unlink(missing_ok=True)
+
+    def build_image(self):
+        self._tool("image", str(self.directory), _BASE)
+        client = docker.APIClient(base_url=self.url, version="auto")
+        try:
+            answers = client.build(
+                fileobj=io.BytesIO(_DOCKERFILE.encode()),
+                tag=IMAGE,
+                network_mode="none",
+                decode=True,
+            )
+            failures = [one["error"] for one in answers if "error" in one]
+        finally:
+            client.close()
+        assert not failures, failures
+
+    def clean(self):
+        """What the engine leaves mounted and on disk."""
+        mounts = Path("/proc/mounts").read_text().splitlines()
+        inside = [
+            line.split()[1] for line in mounts if line.split()[1].startswith(f"{self.directory}/")
+        ]
+        for mount in sorted(inside, key=len, reverse=True):
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def pid(self):
+        return int((self.directory / "engine.pid").read_text())
+
+    def _tool(self, *arguments):
+        done = subprocess.run(
+            ["bash", str(TOOL), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def missing(runtime):
+    """Why ``runtime`` cannot be used here; empty when it can."""
+    if not TOOL.exists():
+        return f"{TOOL} is missing"
+    if os.geteuid() != 0:
+        return "needs root"
+    return "" if shutil.which(_PROGRAM[runtime]) else f"{_PROGRAM[runtime]} is not installed"
