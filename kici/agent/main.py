@@ -12,6 +12,7 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
+from websockets.exceptions import WebSocketException
 from websockets.frames import Opcode
 
 from kici.agent import facts
@@ -202,8 +203,10 @@ class Agent:
                     continue
                 tokens -= 1
                 self._write_one(connection)
-        except Disconnected:
-            connection.abort()  # the reader reports it
+        except (Disconnected, WebSocketException):
+            # The latter: the worker's close frame is read and ours is under way. The
+            # reader reports the end.
+            connection.abort()
 
     def _write_one(self, connection: ClientConnection) -> None:
         text = self._outgoing.popleft()
@@ -234,7 +237,7 @@ class Agent:
                 for text in rest:
                     connection.send_text(text)
                 connection.close(code, reason, timeout_s=_CLOSE_S)
-            except Disconnected:
+            except (Disconnected, WebSocketException):
                 connection.abort()
 
         self._closing = gevent.spawn(close)
