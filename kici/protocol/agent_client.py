@@ -5,17 +5,13 @@ execution is elsewhere: ``RunJob`` and ``CancelJob`` go out, ``job_*`` calls com
 """
 
 from collections.abc import Callable
-from enum import StrEnum
-from typing import Any
 
 import msgspec
 
-from kici.contracts.wire import Number, Wire, encode
 from kici.contracts.wire.agent import (
     PROTOCOL_VERSION,
     AgentLog,
     AgentRegister,
-    AgentStatus,
     AuthFailure,
     AuthRequest,
     AuthSuccess,
@@ -24,98 +20,52 @@ from kici.contracts.wire.agent import (
     FleetLogsRequest,
     Heartbeat,
     InFlightJob,
-    JobAck,
     JobCancel,
     JobDispatch,
-    JobHeartbeat,
-    JobReject,
-    JobStatus,
     LogChunk,
     RegisterAck,
-    StepStatus,
     ToAgent,
 )
-from kici.protocol.agent_outbox import AgentOutbox, Gap
-from kici.protocol.agent_timing import Timers, backoff_s
-from kici.protocol.machine import Action, Actions, Close, Note, Send
+from kici.protocol.agent_slot import AgentSlot
+from kici.protocol.agent_speech import (
+    ANSWER_S,
+    CLOSE_REFUSED,
+    CLOSE_TIMEOUT,
+    CONFIRM_S,
+    EXIT_ABANDONED,
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_STOPPED,
+    HEARTBEAT_S,
+    LINGER_S,
+    PING_S,
+    SILENCE_S,
+    STOP_S,
+    AgentIdentity,
+    CancelJob,
+    ClientState,
+    Dial,
+    Exit,
+    Ping,
+    RunJob,
+    text_of,
+)
+from kici.protocol.agent_timing import backoff_s
+from kici.protocol.machine import Actions, Close, Note, Send
 
-EXIT_OK = 0
-#: SIGTERM ended a running job.
-EXIT_STOPPED = 1
-#: The worker was away for too long and there was nothing left to do.
-EXIT_ABANDONED = 75
-#: The worker refused this agent for good (4010 or ``auth.failure``).
-EXIT_REFUSED = 77
-
-CLOSE_TIMEOUT = 4002
-CLOSE_REFUSED = 4010
-
-#: How long a worker may take to answer ``auth.request`` or ``agent.register``.
-ANSWER_S = 20.0
-HEARTBEAT_S = 30.0
-#: Nothing heard for this long: ping. Dead after ``SILENCE_S``: 90 s at most (A100).
-PING_S = 20.0
-SILENCE_S = 60.0
-#: A ping behind unconfirmed frames, so that they can be forgotten.
-CONFIRM_S = 0.25
-#: A confirmed end is repeated when the link breaks this soon after: the worker may have
-#: died between reading the frame and handing the job over.
-LINGER_S = 5.0
-#: SIGTERM: how long the terminal status may take to get through.
-STOP_S = 3.0
-#: A scaler-managed agent without work gives up on an absent worker after this time.
-ABANDON_S = 900.0
-
-
-class Dial(Action, frozen=True):
-    """Connect; answer with ``opened`` or ``lost``."""
-
-
-class Ping(Action, frozen=True):
-    """Write a WebSocket ping behind all frames sent so far; answer with ``ponged``."""
-
-
-class RunJob(Action, frozen=True):
-    """Run it; answer with ``job_finished`` and, cleaned up, ``job_cleaned``. SECRETS."""
-
-    dispatch: JobDispatch
-
-
-class CancelJob(Action, frozen=True):
-    """End the running job; ``force`` skips the grace time."""
-
-    reason: str
-    force: bool
-    #: False when the agent itself stops: the job then ends as failed.
-    on_request: bool = True
-
-
-class Exit(Action, frozen=True):
-    code: int
-    reason: str
-
-
-class ClientState(StrEnum):
-    WAITING = "waiting"  # for the next attempt
-    CONNECTING = "connecting"
-    AUTHENTICATING = "authenticating"
-    REGISTERING = "registering"
-    REGISTERED = "registered"
-    STOPPED = "stopped"
-
-
-class AgentIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the agent says about itself. ``token`` is SECRET; ``facts`` are the optional
-    fields of ``agent.register``. Durations in seconds."""
-
-    agent_id: str
-    labels: tuple[str, ...]
-    token: str | None = None
-    facts: dict[str, Any] = {}
-    scaler_managed: bool = False
-    idle_timeout_s: float = 5.0
-    pending_timeout_s: float = 60.0
-    job_heartbeat_s: float = 60.0
+__all__ = [
+    "EXIT_ABANDONED",
+    "EXIT_OK",
+    "EXIT_REFUSED",
+    "EXIT_STOPPED",
+    "AgentClient",
+    "AgentIdentity",
+    "CancelJob",
+    "Dial",
+    "Exit",
+    "Ping",
+    "RunJob",
+]
 
 
 class _Head(msgspec.Struct, rename="camel"):
@@ -126,60 +76,20 @@ class _Head(msgspec.Struct, rename="camel"):
     job_id: str | None = None
 
 
-class _Job(msgspec.Struct):
-    run_id: str
-    job_id: str
-    n_cancels: int = 0
-    finished: bool = False
-
-
 _decoder = msgspec.json.Decoder(ToAgent)
 _head_decoder = msgspec.json.Decoder(_Head)
 
 
-class AgentClient:
+class AgentClient(AgentSlot):
     """Owns: the connection's state, the job slot, what is said and not yet delivered.
 
     Told by: the worker's frames, the executor (``job_*``), signals (``stop``, ``drain``).
     ``wall_ms`` gives wall-clock milliseconds, ``new_id`` message ids, ``random`` [0, 1).
     """
 
-    def __init__(
-        self,
-        identity: AgentIdentity,
-        *,
-        wall_ms: Callable[[], Number],
-        new_id: Callable[[], str],
-        random: Callable[[], float],
-    ) -> None:
-        self.identity = identity
-        self.state = ClientState.WAITING
-        self.outbox = AgentOutbox()
-        self._wall_ms, self._new_id, self._random = wall_ms, new_id, random
-        self._timers = Timers()
-        self._n_attempts = 0
-        self._lost_at: float | None = None
-        self._job: _Job | None = None
-        self._next: JobDispatch | None = None
-        self._recent: dict[tuple[str, str], tuple[float, str]] = {}
-        self._last_end: tuple[tuple[str, str], str] | None = None
-        self._draining = False
-        self._warm = False
-        self._exit: Exit | None = None
-
-    # --- the shell's side ------------------------------------------------------------
-
     @property
     def deadline(self) -> float | None:
         return self._timers.earliest
-
-    @property
-    def registered(self) -> bool:
-        return self.state is ClientState.REGISTERED
-
-    @property
-    def n_active(self) -> int:
-        return 1 if self._job is not None else 0
 
     def start(self, now: float) -> Actions:
         self._lost_at = now
@@ -194,7 +104,7 @@ class AgentClient:
         if token is None:
             return self._register()
         self.state = ClientState.AUTHENTICATING
-        return [Send(_text(AuthRequest(token=token, protocol_version=PROTOCOL_VERSION)))]
+        return [Send(text_of(AuthRequest(token=token, protocol_version=PROTOCOL_VERSION)))]
 
     def receive(self, message: bytes | str, now: float) -> Actions:
         """One text frame. Unknown types and keys are ignored (A98)."""
@@ -278,77 +188,6 @@ class AgentClient:
         self._exit = Exit(EXIT_STOPPED, "stopped while a job was running")
         return [CancelJob("agent was stopped", force=False, on_request=False)]
 
-    # --- the executor's side ---------------------------------------------------------
-
-    def job_log(
-        self, step_index: int, lines: tuple[str, ...], stream: str, at_ms: Number, now: float
-    ) -> Actions:
-        """Masked lines of the running job, in order."""
-        if self._job is None:
-            return []
-        job = self._job
-        chunk = LogChunk(
-            message_id=self._new_id(),
-            run_id=job.run_id,
-            job_id=job.job_id,
-            step_index=step_index,
-            lines=lines,
-            timestamp=at_ms,
-            stream=stream or None,
-        )
-        gap = Gap(job.run_id, job.job_id, step_index)
-        return self._keep(chunk, now, n_lines=len(lines), gap=gap)
-
-    def job_step(
-        self,
-        step_index: int,
-        step_name: str,
-        state: str,
-        now: float,
-        *,
-        data: dict[str, Any] | None = None,
-        secrets_accessed: tuple[str, ...] | None = None,
-        log_bytes: int | None = None,
-    ) -> Actions:
-        if self._job is None:
-            return []
-        status = StepStatus(
-            message_id=self._new_id(),
-            run_id=self._job.run_id,
-            job_id=self._job.job_id,
-            step_index=step_index,
-            step_name=step_name,
-            state=state,
-            timestamp=self._wall_ms(),
-            data=data,
-            secrets_accessed=secrets_accessed,
-            log_bytes_streamed=log_bytes,
-        )
-        return self._keep(status, now)
-
-    def job_finished(self, state: str, data: dict[str, Any], now: float) -> Actions:
-        """The one terminal status of the running job (A90)."""
-        job = self._job
-        if job is None or job.finished:
-            return []
-        job.finished = True
-        status = self._status(job, state, data)
-        self._last_end = ((job.run_id, job.job_id), _text(status))
-        return self._keep(status, now, ends_job=(job.run_id, job.job_id))
-
-    def job_cleaned(self, now: float) -> Actions:
-        """Nothing of the job is left on this machine: the slot is free."""
-        self._job = None
-        self._timers.clear("job_heartbeat")
-        actions = self._agent_status()
-        if self._next is not None:
-            dispatch, self._next = self._next, None
-            return actions + self._begin(dispatch, now)
-        self._arm_idle(now, self.identity.idle_timeout_s)
-        return actions + self._leave_if_done()
-
-    # --- handshake -------------------------------------------------------------------
-
     def _dial(self) -> Actions:
         self.state = ClientState.CONNECTING
         return [Dial()]
@@ -368,7 +207,7 @@ class AgentClient:
             in_flight_jobs=in_flight or None,
             **self.identity.facts,
         )
-        return [Send(_text(message))]
+        return [Send(text_of(message))]
 
     def _on_register_ack(self, ack: RegisterAck, now: float) -> Actions:
         self.state = ClientState.REGISTERED
@@ -436,64 +275,6 @@ class AgentClient:
         self._timers.set("stop", now + STOP_S * 2)
         return [note, CancelJob("agent was refused", force=True, on_request=False)]
 
-    # --- jobs ------------------------------------------------------------------------
-
-    def _on_dispatch(self, dispatch: JobDispatch, now: float) -> Actions:
-        if self._job is not None:
-            if (self._job.run_id, self._job.job_id) == (dispatch.run_id, dispatch.job_id):
-                return self._ack(dispatch)
-            if self._job.finished and self._next is None and not self._draining:
-                # Only the clean-up of the last job is still under way.
-                self._next = dispatch
-                return self._ack(dispatch)
-        if self._draining:
-            return self._reject(dispatch.run_id, dispatch.job_id, "draining")
-        if self._job is not None:
-            return self._reject(dispatch.run_id, dispatch.job_id, "busy")
-        return self._ack(dispatch) + self._begin(dispatch, now)
-
-    def _begin(self, dispatch: JobDispatch, now: float) -> Actions:
-        self._job = _Job(dispatch.run_id, dispatch.job_id)
-        self._recent = {}
-        self._timers.clear("idle")
-        self._timers.set("job_heartbeat", now + self.identity.job_heartbeat_s)
-        running = self._status(self._job, "running", None)
-        return [*self._keep(running, now), RunJob(dispatch)]
-
-    def _on_cancel(self, cancel: JobCancel) -> Actions:
-        waiting = self._next
-        if waiting is not None and waiting.job_id == cancel.job_id:
-            self._next = None
-            job = _Job(waiting.run_id, waiting.job_id)
-            status = self._status(job, "cancelled", {"durationMs": 0, "error": cancel.reason})
-            return self._say(status)
-        job_now = self._job
-        if job_now is None or job_now.job_id != cancel.job_id or job_now.finished:
-            return [Note("info", "Cancel for a job that is not running here", {})]
-        job_now.n_cancels += 1
-        force = cancel.force is True or job_now.n_cancels > 1
-        return [CancelJob(cancel.reason, force)]
-
-    def _ack(self, dispatch: JobDispatch) -> Actions:
-        return self._say(
-            JobAck(
-                message_id=self._new_id(),
-                run_id=dispatch.run_id,
-                job_id=dispatch.job_id,
-                timestamp=self._wall_ms(),
-            )
-        )
-
-    def _reject(self, run_id: str, job_id: str, reason: str) -> Actions:
-        reject = JobReject(
-            message_id=self._new_id(),
-            run_id=run_id,
-            job_id=job_id,
-            timestamp=self._wall_ms(),
-            reason=reason,
-        )
-        return self._say(reject) + self._agent_status()
-
     def _undecodable(self, message: bytes | str, error: str) -> Actions:
         """Ignored, except a dispatch that names its job: that is rejected (A102)."""
         try:
@@ -503,76 +284,6 @@ class AgentClient:
         if head.type == "job.dispatch" and head.run_id and head.job_id:
             return self._reject(head.run_id, head.job_id, f"invalid dispatch: {error}")
         return [Note("debug", "Frame ignored", {"type": head.type})]
-
-    def _status(self, job: _Job, state: str, data: dict[str, Any] | None) -> JobStatus:
-        return JobStatus(
-            message_id=self._new_id(),
-            run_id=job.run_id,
-            job_id=job.job_id,
-            state=state,
-            timestamp=self._wall_ms(),
-            data=data,
-        )
-
-    def _agent_status(self) -> Actions:
-        return self._say(
-            AgentStatus(
-                message_id=self._new_id(),
-                agent_id=self.identity.agent_id,
-                active_jobs=self.n_active,
-            )
-        )
-
-    # --- sending, leaving, timers ----------------------------------------------------
-
-    def _say(self, message: Wire) -> Actions:
-        """For what loses its meaning with the connection."""
-        return [Send(_text(message))] if self.registered else []
-
-    def _keep(
-        self,
-        message: Wire,
-        now: float,
-        *,
-        n_lines: int = 0,
-        gap: Gap | None = None,
-        ends_job: tuple[str, str] | None = None,
-    ) -> Actions:
-        text = _text(message)
-        self.outbox.keep(text, n_lines=n_lines, gap=gap, ends_job=ends_job)
-        if not self.registered:
-            self.outbox.shed()
-            return []
-        if not self.outbox.ping_in_flight and not self._timers.is_set("confirm"):
-            self._timers.set("confirm", now if ends_job else now + CONFIRM_S)
-        return [Send(text)]
-
-    def _arm_idle(self, now: float, wait_s: float) -> None:
-        if not self.registered:
-            self._arm_abandon(now)
-        elif self.identity.scaler_managed and self._job is None and not self._warm:
-            self._timers.set("idle", now + wait_s)
-
-    def _arm_abandon(self, now: float) -> None:
-        waiting = self.identity.scaler_managed and self._job is None
-        if waiting and not self._timers.is_set("abandon"):
-            self._timers.set("abandon", now + ABANDON_S)
-
-    def _leave_if_done(self) -> Actions:
-        if self._exit is None or self._job is not None:
-            return []
-        if self._exit.code == EXIT_REFUSED:
-            return self._leave_now()
-        if len(self.outbox) and (self.registered or self._timers.is_set("stop")):
-            return []
-        return self._leave_now()
-
-    def _leave_now(self) -> Actions:
-        leaving = self._exit or Exit(EXIT_OK, "idle")
-        self._timers = Timers()
-        was, self.state = self.state, ClientState.STOPPED
-        closing = was not in (ClientState.WAITING, ClientState.STOPPED)
-        return [*([Close(1000, "Agent disconnect")] if closing else []), leaving]
 
     def _heard(self, now: float) -> None:
         if self.state in (ClientState.WAITING, ClientState.STOPPED):
@@ -616,15 +327,6 @@ class AgentClient:
         self._exit = Exit(EXIT_ABANDONED, "the orchestrator is gone")
         return self._leave_now() if self._job is None else []
 
-    def _on_job_heartbeat(self, now: float) -> Actions:
-        if self._job is None:
-            return []
-        self._timers.set("job_heartbeat", now + self.identity.job_heartbeat_s)
-        job = self._job
-        return self._say(
-            JobHeartbeat(run_id=job.run_id, job_id=job.job_id, timestamp=self._wall_ms())
-        )
-
     def _on_stop(self, now: float) -> Actions:
         return self._leave_now()
 
@@ -641,7 +343,3 @@ _ON_TIMER: dict[str, Callable[[AgentClient, float], Actions]] = {
     "job_heartbeat": AgentClient._on_job_heartbeat,
     "stop": AgentClient._on_stop,
 }
-
-
-def _text(message: Wire) -> str:
-    return encode(message).decode()
