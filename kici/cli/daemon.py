@@ -71,7 +71,7 @@ class Daemon:
         """The JSON answer; ``Failed`` says what went wrong."""
         answer = self._send(method, path, fields, TIMEOUT_S)
         data = answer.read()
-        if answer.status != 200:
+        if answer.status not in (200, 202):
             raise Failed(f"{method} {path}: {answer.status} {answer.reason}{_why(data)}")
         try:
             return json.loads(data)

@@ -12,8 +12,14 @@ VERBS = {
     "token": "kici.cli.token",
     "status": "kici.cli.status",
     "jobs": "kici.cli.jobs",
+    "logs": "kici.cli.logs",
     "drain": "kici.cli.drain",
     "undrain": "kici.cli.undrain",
+    "reload": "kici.cli.reload",
+    "explain": "kici.cli.explain",
+    "doctor": "kici.cli.doctor",
+    "debug": "kici.cli.debug",
+    "completion": "kici.cli.completion",
 }
 
 

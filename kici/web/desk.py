@@ -1,6 +1,5 @@
 """What views share: the state of the process, and how answers are written."""
 
-import time
 from typing import Any, Protocol
 
 import msgspec
@@ -9,10 +8,14 @@ from werkzeug.exceptions import HTTPException
 
 from kici.config.model import Config
 from kici.contracts.link import Message
+from kici.web.events import Events
 from kici.web.feed import Feed
 from kici.web.history import History
+from kici.web.moments import iso
 from kici.web.projection import Projection
 from kici.web.tally import Tally
+
+__all__ = ["Desk", "Tell", "desk", "iso", "not_found", "reply"]
 
 
 class Tell(Protocol):
@@ -33,6 +36,7 @@ class Desk:
         self.tell = tell
         self.started_at = started_at
         self.tally = Tally()
+        self.events = Events()
         self.feed = Feed(lambda watch: tell("pool", watch))
 
 
@@ -50,11 +54,3 @@ def reply(body: Any, status: int = 200) -> Response:
 def not_found(_error: HTTPException | None = None) -> Response:
     """Wrong path, method or trailing slash: one answer (worker surface 3.1)."""
     return Response("404 Not Found", 404, content_type="text/plain; charset=UTF-8")
-
-
-def iso(seconds: float | None) -> str | None:
-    """Wall-clock seconds as ISO 8601 UTC with milliseconds."""
-    if seconds is None:
-        return None
-    whole, milliseconds = divmod(round(seconds * 1000), 1000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{milliseconds:03d}Z"

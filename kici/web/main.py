@@ -45,6 +45,7 @@ def run(boot: ChildBoot) -> int:
 def take(desk: Desk, boot_id: str, received: Received) -> None:
     """One neighbour's message into the projection, the streams and the history."""
     now, body = time.time(), received.body
+    desk.events.add(received.sender, body, now)
     if isinstance(body, JobLogTail):
         desk.feed.log(body)
         return

@@ -132,6 +132,7 @@ def capacity_view(capacity: PoolCapacity | None) -> dict[str, Any]:
                 "name": scaler.name,
                 "type": scaler.kind,
                 "labelSets": scaler.label_sets,
+                "gates": scaler.gates,
                 "maxAgents": scaler.max_agents,
                 "activeAgents": scaler.active_count,
                 "healthy": scaler.healthy,

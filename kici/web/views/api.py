@@ -65,3 +65,9 @@ def refusals() -> Response:
 def events() -> Response:
     """A stream of ``change`` events, at most two a second."""
     return streams.answer(streams.change_stream(desk()))
+
+
+@blueprint.get("/debug/events")
+def debug_events() -> Response:
+    """What happened lately, for a bug report."""
+    return reply({"events": desk().events.all()})

@@ -1,0 +1,1 @@
+"""The checks of ``kici-worker doctor``, one file a subject."""

@@ -1,0 +1,95 @@
+"""``kici-worker doctor``: what is wrong, and one command that fixes it."""
+
+import argparse
+import os
+
+from kici.cli.daemon import Daemon, add_options, admin_token, local_url
+from kici.cli.envfile import worker_environment
+from kici.cli.terminal import clean, paint, show
+from kici.cli.verbs import EXIT_FAILED, EXIT_OK, Failed
+
+HELP = "check everything a worker needs, and say how to fix it"
+EPILOG = """\
+Works when the worker is down; takes less than three seconds.
+
+Each line: symbol, name, value, (limit); a failure has a second line with one command.
+Exit codes: 0 nothing failed (warnings are allowed), 1 something failed.
+"""
+SYMBOLS = {
+    "ok": ("✓", "green"),
+    "warn": ("!", "yellow"),
+    "fail": ("✗", "red"),
+    "skip": ("-", "grey"),
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_options(parser)
+    parser.add_argument("--quiet", "-q", action="store_true", help="only what is not good")
+
+
+def run(args: argparse.Namespace) -> int:
+    from kici.cli.checks.finding import FAIL
+
+    findings = examine(args)
+    text = "\n".join(
+        line(finding)
+        for finding in findings
+        if not args.quiet or finding.outcome in ("warn", "fail")
+    )
+    n_failed = sum(finding.outcome == FAIL for finding in findings)
+    n_warned = sum(finding.outcome == "warn" for finding in findings)
+    total = f"{len(findings)} checks, {n_failed} failed, {n_warned} warnings"
+    data = {"ok": not n_failed, "checks": [as_json(finding) for finding in findings]}
+    show(args, data, "\n".join(filter(None, (text, total))))
+    return EXIT_FAILED if n_failed else EXIT_OK
+
+
+def examine(args: argparse.Namespace) -> list:
+    """Every finding about the worker that ``args`` mean."""
+    from kici.cli.checks import configuration, engine, machine, network, service
+    from kici.cli.checks.finding import run_all
+
+    modules = (configuration, service, network, engine, machine)
+    checks = [check for module in modules for check in module.CHECKS]
+    return run_all(checks, _patient(args))
+
+
+def _patient(args: argparse.Namespace):
+    from kici.cli.checks.finding import Patient
+    from kici.config.load import load_config
+    from kici.errors import ConfigError
+
+    try:
+        environ = worker_environment(os.environ, args.env_file)
+    except OSError as error:
+        raise Failed(f"{args.env_file}: {error.strerror}") from None
+    url = args.url or local_url(environ)
+    patient = Patient(environ=environ, url=url)
+    try:
+        patient.config = load_config(environ, touch=False)
+    except ConfigError as error:
+        patient.problems = error.problems
+    try:
+        patient.status = Daemon(url, admin_token(environ)).ask("GET", "/status")
+    except Failed:
+        patient.status = None
+    return patient
+
+
+def line(finding) -> str:
+    symbol, colour = SYMBOLS[finding.outcome]
+    text = f"{paint(symbol, colour)} {finding.name}: {clean(finding.value)}"
+    if finding.limit and finding.outcome != "ok":
+        text += f" (wanted: {clean(finding.limit)})"
+    return text + (f"\n    fix: {clean(finding.fix)}" if finding.fix else "")
+
+
+def as_json(finding) -> dict[str, str]:
+    return {
+        "name": finding.name,
+        "outcome": finding.outcome,
+        "value": finding.value,
+        "limit": finding.limit,
+        "fix": finding.fix,
+    }
