@@ -1,0 +1,49 @@
+"""The compose example against the one of the seed."""
+
+from pathlib import Path
+
+import yaml
+
+from kici.config.enrich import Host
+from kici.config.scalers import read_scalers
+
+COMPOSE = Path(__file__).parents[2] / "packaging/compose"
+
+
+def _service(file, name):
+    class Loader(yaml.SafeLoader):
+        """Compose's ``!reset`` takes a value of the file below away."""
+
+    Loader.add_constructor("!reset", lambda loader, node: None)
+    return yaml.load((COMPOSE / file).read_text(), Loader)["services"][name]  # noqa: S506
+
+
+# W148
+def test_the_worker_has_the_variables_volumes_and_ports_of_the_seed():
+    worker = _service("compose.yaml", "worker")
+    assert worker["image"] == "kici-orchestrator:latest"
+    token = "${WORKER_JOIN_TOKEN:-}"  # noqa: S105
+    assert worker["environment"] == {
+        "KICI_CLUSTER_ROLE": "worker",
+        "KICI_CLUSTER_COORDINATOR_URL": "ws://coordinator:4000/ws/peer",
+        "KICI_CLUSTER_JOIN_TOKEN": token,
+        "KICI_CLUSTER_INSTANCE_ID": "worker-1",
+        "KICI_SCALER_CONFIG_PATH": "/config/scalers.yaml",
+    }
+    assert worker["ports"] == ["4001:4000"]
+    assert "./scalers.yaml:/config/scalers.yaml:ro" in worker["volumes"]
+    assert any(v.endswith(":/run/podman/podman.sock:rw") for v in worker["volumes"])
+    assert "worker-state:/var/lib/kici-worker" in worker["volumes"]
+
+
+def test_the_original_coordinator_takes_the_place_of_ours_by_one_more_file():
+    ours = _service("compose.yaml", "coordinator")
+    original = _service("compose.original.yaml", "coordinator")
+    assert ours["ports"] == ["4000:4000"]
+    assert original["build"] is None
+    assert original["environment"]["KICI_CLUSTER_ADDRESS"] == "ws://coordinator:4000"
+
+
+def test_the_scaler_file_of_the_example_is_valid():
+    _, problems = read_scalers(str(COMPOSE / "scalers.yaml"), None, Host("linux", "x64"))
+    assert problems == ()

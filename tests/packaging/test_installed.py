@@ -1,0 +1,141 @@
+"""The installed package in a booted Debian 13."""
+
+import time
+
+import pytest
+
+pytestmark = [pytest.mark.systemd, pytest.mark.debian, pytest.mark.root, pytest.mark.slow]
+
+JOB = """\
+name: probe
+runs-on: [self-hosted, linux]
+steps:
+  - name: where it must not write
+    run: |
+      for path in /usr/x /etc/kici/x /boot/x /var/lib/x; do
+        if touch "$path" 2>/dev/null; then echo "could write $path"; exit 1; fi
+      done
+      if cat /etc/kici/worker.env 2>/dev/null; then exit 1; fi
+      if grep -q '^CapEff:.*[1-9a-f]' /proc/self/status; then exit 1; fi
+      echo contained
+"""
+SLOW_JOB = """\
+name: slow
+runs-on: [self-hosted, linux]
+steps:
+  - name: work
+    run: |
+      touch /tmp/slow-began
+      sleep 4
+      echo worked
+"""
+
+
+def _main_pid(machine):
+    return machine.run("systemctl show -P MainPID kici-worker")
+
+
+def test_an_installation_starts_nothing_and_leaves_supervisor_alone(machine):
+    assert machine.try_run("systemctl is-enabled kici-worker")[1] == "disabled"
+    assert machine.try_run("systemctl is-active kici-worker kici-coordinator supervisor")[1] == (
+        "inactive\ninactive\ninactive"
+    )
+    assert "/var/lib/kici-worker:/usr/sbin/nologin" in machine.run("getent passwd kici-worker")
+    assert machine.run("stat -c %a /etc/kici/worker.env") == "640"
+    for command in ("kici-worker version", "kici-agent --version", "kici --help",
+                    "kici-admin --help", "kici-coordinator --help"):  # fmt: skip
+        machine.run(command)
+
+
+def test_supervisor_runs_when_somebody_else_has_a_program_for_it(machine):
+    machine.run("systemctl start supervisor")
+    assert machine.try_run("systemctl is-active supervisor")[1] == "inactive"
+    machine.put("/etc/supervisor/conf.d/other.conf", "[program:other]\ncommand=sleep 999\n")
+    machine.run("systemctl start supervisor; systemctl is-active supervisor")
+
+
+def test_a_wrong_configuration_fails_once_with_its_reason(machine):
+    machine.run("echo KICI_PORT=abc >> /etc/kici/worker.env")
+    assert machine.try_run("systemctl start kici-worker")[0] != 0
+    status = machine.try_run("systemctl status kici-worker --no-pager -l")[1]
+    assert "status=78" in status
+    assert "KICI_PORT: expected a whole number" in status
+    assert machine.run("systemctl show -P NRestarts kici-worker") == "0"
+
+
+def test_the_hardening_scores_as_promised(machine):
+    shown = machine.try_run("systemd-analyze security --no-pager kici-worker kici-coordinator")[1]
+    scores = [float(line.split()[6]) for line in shown.splitlines() if "Overall" in line]
+    print(f"systemd-analyze security: {scores}")
+    assert len(scores) == 2
+    assert max(scores) <= 2.0
+    machine.run(
+        "install -D -t /etc/systemd/system/kici-worker.service.d"
+        " /usr/share/doc/kici-worker/examples/host-agents.conf; systemctl daemon-reload"
+    )
+    shown = machine.try_run("systemd-analyze security --no-pager kici-worker")[1]
+    (score,) = [float(line.split()[6]) for line in shown.splitlines() if "Overall" in line]
+    print(f"with host agents: {score}")
+    assert score <= 5.0
+
+
+# W147
+def test_three_commands_from_blank_to_a_finished_contained_job(joined):
+    joined.put("/root/job.yaml", JOB)
+    began = time.monotonic()
+    output = joined.run("kici run /root/job.yaml --follow", 60)
+    print(f"first job: {time.monotonic() - began:.1f} s")
+    assert "contained" in output
+    assert joined.try_run("test -e /etc/kici/join-token")[0] != 0
+    assert joined.run("systemctl show -P StatusText kici-worker")
+    assert "RUNNING" in joined.run("KICI_RUNTIME_DIR=/run/kici-worker kici-workerctl status")
+    joined.run("systemctl reload kici-worker; systemctl is-active kici-worker")
+
+
+def _start_slow_job(machine):
+    machine.put("/root/slow.yaml", SLOW_JOB)
+    job = machine.run("kici run /root/slow.yaml --json | jq -r .jobId")
+    # PrivateTmp: the job's /tmp is not ours.
+    machine.wait_for("ls /tmp/systemd-private-*kici-worker*/tmp/slow-began")
+    return job
+
+
+def _state(machine, job):
+    return f"kici jobs --json | jq -e '.. | objects | select(.jobId == \"{job}\") | .state'"
+
+
+# W123, W147
+def test_a_stop_waits_for_the_running_job_and_delivers_its_result(joined):
+    job = _start_slow_job(joined)
+    began = time.monotonic()
+    joined.run("systemctl stop kici-worker", 60)
+    assert time.monotonic() - began > 1
+    assert joined.run("systemctl show -P Result kici-worker") == "success"
+    assert "success" in joined.run(_state(joined, job))
+
+
+def test_a_killed_daemon_is_restarted_and_adopts_the_running_job(joined):
+    job = _start_slow_job(joined)
+    killed = _main_pid(joined)
+    joined.run(f"kill -9 {killed}")
+    joined.wait_for(
+        f'test "$(systemctl show -P MainPID kici-worker)" != {killed}'
+        " && systemctl is-active kici-worker"
+    )
+    joined.wait_for(f"{_state(joined, job)} | grep success", 30)
+    log = joined.run(f"kici logs {job}")
+    assert "worked" in log
+
+
+def test_remove_keeps_the_state_and_purge_removes_it(joined):
+    joined.run("systemctl enable kici-worker; systemctl stop kici-worker kici-coordinator")
+    joined.run("apt-get remove -y -qq kici-worker kici-coordinator", 120)
+    joined.run("test -s /var/lib/kici-worker/peer-credential; test -e /etc/kici/worker.env")
+    joined.run("apt-get purge -y -qq kici-worker kici-coordinator", 120)
+    left = joined.run(
+        "find /etc /usr /var -path /var/log -prune -o -path /var/lib/dpkg -prune -o"
+        " -path /var/lib/apt -prune -o -path /var/cache -prune -o -name '*kici*' -print"
+    )
+    ours = {"/etc/apt/sources.list.d/kici.sources", "/etc/systemd/system/kici-worker.service.d"}
+    assert set(left.split()) - ours == set()
+    joined.run("getent passwd kici-worker")
