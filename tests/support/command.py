@@ -22,12 +22,7 @@ def run_worker(*words: str, module: str = "worker", **environ: str) -> Ran:
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": "/nonexistent"}
     done = subprocess.run(
         [sys.executable, "-c", f"from kici.cli.{module} import main; main()", *words],
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            "HOME": "/nonexistent",
-            **environ,
-        },
+        env={**bare, **environ},
         cwd=ROOT,
         capture_output=True,
         text=True,
