@@ -1,16 +1,20 @@
-"""The real peer process, forked; the test plays supervisor, pool and web on its links."""
+"""The real peer process; the test plays supervisor, pool and web on its links."""
 
 import os
-import signal
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
+
+import msgspec
 
 from kici.config.model import Config, ScalerConfig, Secret, Settings
 from kici.contracts.link.envelope import pack, unpack
 from kici.contracts.link.lifecycle import Hello, Leave
-from kici.shell.child import ChildBoot
 from kici.shell.link import Joiner, cut, socketpair
 
+ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 10.0
 NEIGHBOURS = ("supervisor", "pool", "web")
 
@@ -69,7 +73,7 @@ def settings(tmp_path, urls, **changes):
 
 
 class PeerChild:
-    """Owns: one forked peer process."""
+    """Owns: one peer process."""
 
     def __init__(self, tmp_path, urls, token=None, **changes):
         if token:
@@ -80,50 +84,27 @@ class PeerChild:
 
     def start(self):
         pairs = {name: socketpair() for name in NEIGHBOURS}
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._be_the_child(pairs)
+        fds = {name: theirs.fileno() for name, (_ours, theirs) in pairs.items()}
+        # A process of its own, not a fork: the test's process may hold a gevent hub, and a
+        # child must not inherit one (house.md section 1).
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.support.peer_process", str(self._log_path)),
+                *(f"{name}={fd}" for name, fd in fds.items()),
+            ],
+            stdin=subprocess.PIPE,
+            pass_fds=tuple(fds.values()),
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        self._process.stdin.write(msgspec.json.encode(self._config))
+        self._process.stdin.close()
+        self.pid = self._process.pid
         self.ends = {}
         for name, (ours, theirs) in pairs.items():
             theirs.close()
             self.ends[name] = End(name, ours)
         self.pool, self.web, self.supervisor = (self.ends[n] for n in ("pool", "web", "supervisor"))
         self.pool.send(Hello(name="pool", pid=os.getpid()))
-
-    def _be_the_child(self, pairs):
-        code = 70
-        try:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            fds = {}
-            for name, (ours, theirs) in pairs.items():
-                ours.close()
-                fds[name] = theirs.detach()
-            from gevent import monkey
-
-            monkey.patch_all()
-            import json
-            import logging
-
-            class Lines(logging.Formatter):
-                def format(self, record):
-                    known = logging.LogRecord("", 0, "", 0, "", (), None).__dict__
-                    extra = {k: v for k, v in record.__dict__.items() if k not in known}
-                    line = {"level": record.levelname, "message": record.getMessage(), **extra}
-                    return json.dumps(line, default=str)
-
-            handler = logging.FileHandler(self._log_path)
-            handler.setFormatter(Lines())
-            logging.basicConfig(handlers=[handler], level=logging.DEBUG, force=True)
-            from kici.peer.main import run
-
-            code = run(ChildBoot(name="peer", config=self._config, link_fds=fds))
-        except BaseException:  # noqa: BLE001 (shown in the log, then the child ends)
-            import traceback
-
-            with open(self._log_path, "a") as out:
-                traceback.print_exc(file=out)
-        finally:
-            os._exit(code)
 
     @property
     def log(self):
@@ -141,21 +122,13 @@ class PeerChild:
         return self.wait_exit()
 
     def wait_exit(self, timeout_s=TIMEOUT_S):
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.pid = None
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.005)
-        raise TimeoutError("peer did not exit")
+        return self._process.wait(timeout_s)
 
     def kill(self):
         """SIGKILL, and its links are closed."""
-        if self.pid is not None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            self.pid = None
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait(TIMEOUT_S)
         for end in self.ends.values():
             end.raw.close()
 
