@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.debian, pytest.mark.slow]
 
 def _fields(path, *names):
     shown = subprocess.run(
-        ["dpkg-deb", "-f", path, *names], capture_output=True, text=True, check=True
+        ["dpkg-deb", "-f", path, "Package", *names], capture_output=True, text=True, check=True
     ).stdout
     return dict(line.split(": ", 1) for line in shown.splitlines())
 
