@@ -40,6 +40,10 @@ def run(args: argparse.Namespace) -> int:
         fatal(str(error), os.environ)
         return config_exit_code(os.environ) if args.exit_config is None else args.exit_config
     log.setup(config.settings)
+    if config.settings.loki_url:
+        from kici.shell.log_pipe import open_pipe
+
+        open_pipe()
     for warning in config.warnings:
         logging.getLogger("kici.supervisor").warning(warning)
     from kici.supervisor.main import run as supervise

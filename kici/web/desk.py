@@ -13,6 +13,7 @@ from kici.web.feed import Feed
 from kici.web.history import History
 from kici.web.moments import iso
 from kici.web.projection import Projection
+from kici.web.shipper import Shipper
 from kici.web.tally import Tally
 
 __all__ = ["Desk", "Tell", "desk", "iso", "not_found", "reply"]
@@ -37,6 +38,8 @@ class Desk:
         self.started_at = started_at
         self.tally = Tally()
         self.events = Events()
+        #: None where nothing is shipped to Loki.
+        self.shipper: Shipper | None = None
         self.feed = Feed(lambda watch: tell("pool", watch))
 
 

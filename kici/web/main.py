@@ -3,8 +3,10 @@
 Owns: the listening port's connections, the history. Told by: supervisor, peer and pool.
 """
 
+import os
 import time
 
+import gevent
 import gevent.socket
 
 from kici.contracts.link.lifecycle import Hello, Leave
@@ -12,10 +14,12 @@ from kici.contracts.link.views import JobLogTail, JobView
 from kici.shell.child import ChildBoot, ChildShell, Received
 from kici.shell.handover import hand_over
 from kici.shell.http import BoundedHandler, BoundedServer
+from kici.shell.log_pipe import MAX_MESSAGE_BYTES, reader_fd, split
 from kici.shell.upgrade import Upgrade, take_socket, wants_upgrade
 from kici.web.app import make_app
 from kici.web.desk import Desk
 from kici.web.history import FILE_NAME, History, entry_of
+from kici.web.shipper import Shipper
 
 #: The supervisor imports this module before it forks: the start of the whole worker, which
 #: outlives restarts of this child.
@@ -31,12 +35,15 @@ def run(boot: ChildBoot) -> int:
     shell = ChildShell(boot)
     history = History(f"{boot.config.settings.data_dir}/{FILE_NAME}", shell.boot_id)
     desk = Desk(boot.config, history, shell.tell, STARTED_AT)
+    _ship_logs(desk)
     server = _serve(boot.listen_fd, desk, shell)
     shell.ready()
     while True:
         received = shell.inbox.get()
         if isinstance(received.body, Leave):
             server.stop(timeout=STOP_S)
+            if desk.shipper is not None:
+                desk.shipper.finish(STOP_S)
             shell.flush(STOP_S)
             return 0
         take(desk, shell.boot_id, received)
@@ -59,6 +66,23 @@ def take(desk: Desk, boot_id: str, received: Received) -> None:
     if isinstance(body, Hello) and received.sender == "pool":
         desk.feed.watch_again()
     desk.feed.changed()
+
+
+def _ship_logs(desk: Desk) -> None:
+    """Start the shipper where a pipe was opened for it (KICI_LOKI_URL)."""
+    descriptor = reader_fd()
+    if descriptor is None:
+        return
+    end = gevent.socket.socket(fileno=os.dup(descriptor))
+    shipper = desk.shipper = Shipper(desk.settings)
+
+    def read() -> None:
+        while message := end.recv(MAX_MESSAGE_BYTES):
+            n_dropped, line = split(message)
+            shipper.offer(line, n_dropped)
+
+    gevent.spawn(read)
+    gevent.spawn(shipper.run)
 
 
 def _serve(listen_fd: int, desk: Desk, shell: ChildShell) -> BoundedServer:

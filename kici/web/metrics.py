@@ -211,6 +211,7 @@ def counters(desk: Desk) -> Iterator[Gauge]:
             for event, count in sorted(link.counters.items())
         ],
     )
+    yield from _loki(desk)
     written = written_bytes(child.pid for child in children if child.pid)
     yield (
         "kici_worker_disk_written_bytes",
@@ -218,6 +219,17 @@ def counters(desk: Desk) -> Iterator[Gauge]:
         (),
         [] if written is None else [((), written)],
     )
+
+
+def _loki(desk: Desk) -> Iterator[Gauge]:
+    facts = desk.shipper.facts() if desk.shipper else {}
+    yield (
+        "kici_worker_loki_lines",
+        "Our log lines on their way to Loki, by what became of them",
+        ("result",),
+        [((result,), facts.get(f"{result}Lines", 0)) for result in ("sent", "dropped", "refused")],
+    )
+    yield _one("kici_worker_loki_retries", "Pushes that were tried again", facts.get("retries", 0))
 
 
 def histograms(desk: Desk) -> Iterator[tuple[str, str, Any]]:

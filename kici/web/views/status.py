@@ -37,6 +37,7 @@ def status() -> Response:
             **summary.storage_view(here),
             "processes": [summary.child_view(child) for child in projection.all(ChildState, now)],
             "lastReload": summary.reload_view(projection.one(ReloadResult)),
+            "loki": here.shipper.facts() if here.shipper else None,
             "historyError": here.history.error or None,
         }
     )
