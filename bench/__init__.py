@@ -1,0 +1,1 @@
+"""Measurements of a worker and a coordinator under a load made of our own pure machines."""
