@@ -38,7 +38,7 @@ def test_status_has_the_seeds_keys_before_anything_was_told(web: WebChild) -> No
     assert body["recentJobs"] == []
 
 
-# W74 S15
+# W74
 def test_status_follows_the_first_coordinators_link(web: WebChild) -> None:
     for rev, state in enumerate(
         ["connecting", "handshaking", "authenticating", "connected", "disconnected"], 1
