@@ -70,7 +70,7 @@ class Outbox:
         record = Record(key, self._wall(), path, state_open=True)
         record.coordinator_id = coordinator_id
         data = records.encode_open(key, record.at, coordinator_id)
-        durable.write_atomic(path, data)
+        durable.write_new(path, data)
         record.n_bytes = len(data)
         self._records[key] = record
 
@@ -90,10 +90,13 @@ class Outbox:
         self._records[key] = record
         data = records.encode_concluded(key, record.at, message, record.coordinator_id)
         record.n_bytes = len(data)
-        durable.write_atomic(path, data)
+        if before is None or before.path != path:
+            durable.write_new(path, data)
+        else:
+            durable.write_atomic(path, data)
         record.unwritten = None
         if before is not None and before.path != path:
-            durable.remove(before.path)
+            durable.discard(before.path)  # ``_load_one`` knows what to do with both
         return message
 
     @property
@@ -115,7 +118,8 @@ class Outbox:
         record = self._records.get(key)
         if record is None or record.state_open:
             return False
-        durable.remove(record.path)
+        # Without fsync: should a power cut bring it back, it is sent and confirmed once more.
+        durable.discard(record.path)
         del self._records[key]
         return True
 

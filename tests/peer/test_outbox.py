@@ -79,7 +79,18 @@ def test_file_and_directory_are_fsynced_around_the_rename(make, tmp_path, monkey
 
         monkeypatch.setattr(os, name, record)
     outbox.conclude(KEY, FRAME)
-    assert steps == ["fsync", "replace", "fsync directory"]
+    # The name first: one journal commit then covers both.
+    assert steps == ["replace", "fsync", "fsync directory"]
+
+
+def test_a_job_costs_four_fsyncs_in_all(make, monkeypatch):
+    outbox, n_fsyncs, real = make(), [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (n_fsyncs.append(fd), real(fd)))
+    outbox.open(KEY, None)
+    outbox.conclude(KEY, FRAME)
+    outbox.forget(KEY)
+    assert len(n_fsyncs) == 4
+    assert make().keys(is_open=False) == []
 
 
 # P54
@@ -218,6 +229,7 @@ def test_a_disk_that_refuses_keeps_the_report_in_memory_and_is_tried_again(make,
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
+        patch.setattr(durable, "write_new", refuse)
         patch.setattr(durable, "write_atomic", refuse)
         with pytest.raises(OSError, match="No space"):
             outbox.conclude(KEY, FRAME)
