@@ -38,6 +38,7 @@ def test_an_agent_starts_runs_and_is_reaped(world):
     agent = world.started()
     (row,) = world.containers()
     assert row["State"] == "running"
+    world.wait_output(agent, "agent is up")
     begin = time.monotonic()
     world.backend.reap(agent, 5)
     detail = world.wait_for(agent, EventKind.EXITED)
@@ -60,6 +61,7 @@ def test_an_agent_that_ends_is_reported_with_code_and_output(world):
 # S108
 def test_an_agent_that_ignores_the_signal_is_killed_in_time(world):
     agent = world.started(STUBBORN)
+    world.wait_output(agent, "deaf")
     begin = time.monotonic()
     world.backend.reap(agent, 1)
     assert "137" in world.wait_for(agent, EventKind.EXITED)
@@ -99,7 +101,8 @@ def test_twenty_agents_at_once_all_start_and_end(world):
     assert all("x" in world.detail(agent, EventKind.EXITED) for agent in agents)
     assert world.containers() == []
     # Kept connections to the engine may stay; nothing per agent does.
-    until(lambda: len(os.listdir("/proc/self/fd")) <= before + 12)
+    # The few connections to the engine that are kept may differ; nothing per agent stays.
+    until(lambda: len(os.listdir("/proc/self/fd")) <= before + 4)
 
 
 # --- what is created -----------------------------------------------------------------
@@ -249,8 +252,9 @@ def test_a_mount_that_does_not_exist_fails_and_leaves_no_container(world):
 # S107
 def test_an_image_whose_command_is_missing_fails_with_the_engines_words(world):
     agent = world.launch(label_set={"volumes": ()})
-    detail = world.wait_for(agent, EventKind.FAILED)
-    assert "python3" in detail
+    ends = {EventKind.FAILED, EventKind.EXITED}  # the init process finds out, where there is one
+    until(lambda: ends & set(world.kinds(agent)))
+    assert "python3" in world.events[-1].detail
     until(lambda: world.containers() == [])
 
 
@@ -385,7 +389,7 @@ def test_isolation_makes_the_network_and_filters_the_agents_address(isolated):
 
 def test_an_isolated_agent_reaches_the_worker_and_nothing_else_of_the_host(isolated, engine):
     code = (
-        "import socket\n"
+        "import socket,time;time.sleep(1)\n"  # the filter comes right after the start
         "def reach(port):\n"
         "  try: socket.create_connection(('172.30.0.1',port),2).close(); return True\n"
         "  except ConnectionRefusedError: return True\n"
@@ -428,6 +432,8 @@ def test_without_nft_agents_run_with_one_warning_and_strict_policies_do_not(
 # --- an engine that comes and goes ---------------------------------------------------
 
 
+# docker-py leaves the socket of a failed connect to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_engine_that_is_down_at_start_is_used_when_it_comes_up(engine, tmp_path):
     late = tmp_path / "late.sock"
     world = World(engine, tmp_path, scaler=scaler_for(engine, socket_path=str(late)))
@@ -443,6 +449,8 @@ def test_an_engine_that_is_down_at_start_is_used_when_it_comes_up(engine, tmp_pa
     world.backend.close()
 
 
+# docker-py leaves the socket of a failed connect to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_engine_that_goes_away_makes_the_backend_unhealthy_and_its_agents_are_found_again(
     engine, tmp_path
 ):
@@ -453,10 +461,8 @@ def test_an_engine_that_goes_away_makes_the_backend_unhealthy_and_its_agents_are
     until(lambda: world.backend.health() == "")
     ends, goes = world.started(), world.started()
     link.unlink()
-    world.backend._engine.failed(
-        __import__("kici.pool.scalers.engine", fromlist=["x"]).classify(OSError("gone"))
-    )
-    assert world.backend.health() != ""
+    world.backend._engine.failed(world.client(), classify(OSError("gone")))
+    assert "does not answer" in world.backend.health()
     world.backend.reap(goes, 0)
     assert "container is gone" in world.wait_for(goes, EventKind.EXITED)
     client = docker.APIClient(base_url=engine.url, version="auto")

@@ -103,6 +103,10 @@ class World:
         assert EventKind.STARTED in self.kinds(agent_id), self.events
         return agent_id
 
+    def wait_output(self, agent_id, text):
+        """Until the agent has written ``text``."""
+        until(lambda: text in self.backend._agents[agent_id]._output.tail())
+
     def client(self):
         return self.backend._engine.client()
 

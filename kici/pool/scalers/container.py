@@ -159,7 +159,7 @@ class ContainerBackend:
         while True:
             self._engine.up.wait()
             try:
-                stream = self._calls.events()
+                client, stream = self._engine.client(), self._calls.events()
             except EngineError:
                 gevent.sleep(random.uniform(0.5, 1.5))
                 continue
@@ -169,7 +169,7 @@ class ContainerBackend:
                 for event in stream:
                     self._ended(event)
             except TRANSPORT as error:
-                self._engine.failed(classify(error))
+                self._engine.failed(client, classify(error))
             finally:
                 close_stream(stream)
             gevent.sleep(random.uniform(0.5, 1.5))

@@ -20,6 +20,8 @@ from kici.redaction import is_secret_name, redact
 log = logging.getLogger("kici.pool.container")
 #: After its end, an agent's output is followed so long before the container is removed.
 _OUTPUT_S = 2.0
+#: An engine that is just away is asked again so long how a container ended.
+_ANSWER_S = 2.0
 _NO_INIT = re.compile(r"docker-init|catatonit|tini|container-init|init binary", re.IGNORECASE)
 
 
@@ -136,6 +138,8 @@ class ContainerAgent:
         policy = spec.label_set.image_pull_policy
         yard.images.ensure(client, target.runtime, image, policy, self._progress)
         self._progress(f"Creating container from image {image}")
+        if yard.isolation is not None:
+            yard.tell(self.agent_id, EventKind.NETWORK, f"Joining {made.NETWORK}")
         self._make(spec, image)
         if yard.isolation is not None:
             self._address = self._calls.address(self.container_id)
@@ -152,22 +156,21 @@ class ContainerAgent:
 
     def _make(self, spec: LaunchSpec, image: str) -> None:
         """Create and start; once more without an init process where the engine has none."""
-        first = not self._create_tried
+        init = self._yard.init
         try:
-            self._create(spec, image)
-            if self._yard.isolation is not None and first:
-                self._yard.tell(self.agent_id, EventKind.NETWORK, f"Joining {made.NETWORK}")
+            self._create(spec, image, init)
             self._calls.start(self.container_id)
         except EngineError as error:
-            if not self._yard.init or not _NO_INIT.search(str(error)):
+            if not init or not _NO_INIT.search(str(error)):
                 raise
-            log.warning("The engine has no init process, going on without: %s", error)
+            if self._yard.init:
+                log.warning("The engine has no init process, going on without: %s", error)
             self._yard.init = False
             failed, self.container_id = self.container_id, ""
             self._make_room(failed)
             self._make(spec, image)
 
-    def _create(self, spec: LaunchSpec, image: str) -> None:
+    def _create(self, spec: LaunchSpec, image: str, init: bool) -> None:
         yard, target = self._yard, self._yard.engine.target
         body = made.body(
             spec,
@@ -176,7 +179,7 @@ class ContainerAgent:
             network=made.NETWORK if yard.isolation is not None else None,
             socket_path=target.socket_path if target is not None else None,
             extra_hosts=yard.extra_hosts(),
-            init=yard.init,
+            init=init,
         )
         name = made.container_name(self.agent_id)
         self._create_tried = True
@@ -265,9 +268,14 @@ class ContainerAgent:
         return self.outcome(f"{ordered}{how.text()}")
 
     def _how(self) -> Ended:
-        if self.container_id:
-            with contextlib.suppress(EngineError):
+        deadline = time.monotonic() + _ANSWER_S
+        while self.container_id:
+            try:
                 return self._calls.state(self.container_id)
+            except EngineError as error:
+                if error.kind != DOWN or time.monotonic() >= deadline:
+                    break
+                gevent.sleep(0.2)
         return Ended(alive=False)
 
     def _remove(self, deadline: float) -> None:

@@ -65,7 +65,7 @@ class Calls:
             yield client
         except TRANSPORT as error:
             known = classify(error)
-            self._engine.failed(known)
+            self._engine.failed(client, known)
             raise known from None
 
     def create(self, body: dict[str, Any], name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import docker
 import gevent
+import msgspec
 import requests
 from docker.auth import AuthConfig
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
@@ -20,15 +21,18 @@ from docker.tls import TLSConfig
 from gevent.event import Event
 
 from kici.config.model import Scaler
-from kici.pool.scalers.engine_target import NoEngine, Target, find_target
+from kici.pool.scalers.engine_target import PODMAN, NoEngine, Target, find_target
 
 log = logging.getLogger("kici.pool.container")
 #: One request; streams and pulls have their own limits.
 REQUEST_TIMEOUT_S = 30.0
 #: While the engine does not answer.
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.5, 15.0
-#: Streams take a connection each: one per agent.
-_MAX_CONNECTIONS = 200
+#: The docker package keeps a pool of idle connections for each URL that it asked for lately.
+#: More may be open at once (each followed output has its own); those are closed when they
+#: are done, which urllib3 calls worth a warning.
+_POOLS, _KEPT_CONNECTIONS = 3, 1
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 TRANSPORT = (requests.exceptions.RequestException, OSError, DockerException)
 
 
@@ -121,9 +125,10 @@ class Engine:
         """Wait until the engine was tried once."""
         self._asked.wait(timeout_s)
 
-    def failed(self, error: EngineError) -> None:
-        """A request found the engine away: look for it from now on."""
-        if error.kind == DOWN and self._client is not None:
+    def failed(self, client: Any, error: EngineError) -> None:
+        """A request of ``client`` found the engine away: look for it from now on. What an
+        earlier client finds out late says nothing about the present one."""
+        if error.kind == DOWN and self._client is not None and client is self._client:
             self._lose(str(error))
 
     def close(self) -> None:
@@ -153,7 +158,7 @@ class Engine:
     def _connect(self) -> bool:
         try:
             target = find_target(self._scaler, self._environ)
-            client = _open(target)
+            client, target = _open(target)
         except NoEngine as error:
             self.reason = str(error)
         except TRANSPORT as error:
@@ -169,19 +174,24 @@ class Engine:
         return self._client is not None
 
 
-def _open(target: Target) -> Any:
+def _open(target: Target) -> tuple[Any, Target]:
+    """The client, and the target with the runtime that the engine says it is: a path may
+    not tell."""
     client = docker.APIClient(
         base_url=target.base_url,
         version="auto",
         timeout=REQUEST_TIMEOUT_S,
         tls=_tls(target) if target.tls else False,
-        max_pool_size=_MAX_CONNECTIONS,
+        num_pools=_POOLS,
+        max_pool_size=_KEPT_CONNECTIONS,
         use_ssh_client=target.base_url.startswith("ssh://"),
     )
     # registry_auth decides on credentials; without any no header is sent (S113).
     client._auth_configs = AuthConfig({})
-    client.ping()
-    return client
+    told = client.version()
+    names = " ".join(str(one.get("Name")) for one in told.get("Components") or ())
+    runtime = PODMAN if "podman" in names.lower() else target.runtime
+    return client, msgspec.structs.replace(target, runtime=runtime)
 
 
 def _tls(target: Target) -> TLSConfig:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -124,20 +125,21 @@ def _is_there(client: Any, reference: str) -> bool:
 
 
 def _follow(stream: Any, reference: str, progress: Progress) -> None:
-    """Read the pull's JSON objects; an ``error`` among them fails it."""
-    last = gevent.get_hub().loop.now()
-    buffer = b""
+    """Read the pull's JSON objects to the end; an ``error`` among them fails it.
+
+    To the end also after an error: only then is the connection given back.
+    """
+    last, buffer, problem = time.monotonic(), b"", ""
     for piece in stream:
-        buffer += piece
-        *lines, buffer = buffer.split(b"\n")
-        for line in lines:
-            state = _object(line)
-            _check(state, reference)
-            now = gevent.get_hub().loop.now()
-            if state.get("status") and now - last >= _PROGRESS_S:
-                last = now
+        *lines, buffer = (buffer + piece).split(b"\n")
+        for state in map(_object, lines):
+            problem = problem or str(state.get("error") or "")
+            if state.get("status") and time.monotonic() - last >= _PROGRESS_S:
+                last = time.monotonic()
                 progress(f"Pulling image {reference}: {_describe(state)}")
-    _check(_object(buffer), reference)
+    problem = problem or str(_object(buffer).get("error") or "")
+    if problem:
+        raise _pull_error(reference, EngineError(kind_of_text(problem), problem))
 
 
 def _object(line: bytes) -> dict[str, Any]:
@@ -146,12 +148,6 @@ def _object(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _check(state: dict[str, Any], reference: str) -> None:
-    text = state.get("error")
-    if text:
-        raise _pull_error(reference, EngineError(kind_of_text(str(text)), str(text)))
 
 
 def _describe(state: dict[str, Any]) -> str:
