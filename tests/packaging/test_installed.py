@@ -1,9 +1,12 @@
 """The installed package in a booted Debian 13."""
 
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.systemd, pytest.mark.debian, pytest.mark.root, pytest.mark.slow]
 
 JOB = """\
@@ -88,7 +91,9 @@ def test_three_commands_from_blank_to_a_finished_contained_job(joined):
     assert "contained" in output
     assert joined.try_run("test -e /etc/kici/join-token")[0] != 0
     assert joined.run("systemctl show -P StatusText kici-worker")
-    assert "RUNNING" in joined.run("KICI_RUNTIME_DIR=/run/kici-worker kici-workerctl status")
+    joined.wait_for(
+        "test 3 = $(KICI_RUNTIME_DIR=/run/kici-worker kici-workerctl status | grep -c RUNNING)"
+    )
     joined.run("systemctl reload kici-worker; systemctl is-active kici-worker")
 
 
@@ -125,6 +130,28 @@ def test_a_killed_daemon_is_restarted_and_adopts_the_running_job(joined):
     joined.wait_for(f"{_state(joined, job)} | grep success", 30)
     log = joined.run(f"kici logs {job}")
     assert "worked" in log
+
+
+def test_a_child_that_hangs_is_replaced_and_a_daemon_that_hangs_is_restarted(joined):
+    pool = joined.run("pgrep -f '^kici-worker: pool'")
+    joined.run(f"kill -STOP {pool}")
+    joined.wait_for(f"test $(pgrep -f '^kici-worker: pool') != {pool}", 60)
+    joined.put("/etc/systemd/system/kici-worker.service.d/quick.conf", "[Service]\nWatchdogSec=2\n")
+    joined.run("systemctl daemon-reload; systemctl restart kici-worker")
+    main = _main_pid(joined)
+    joined.run(f"kill -STOP {main}")
+    joined.wait_for(
+        f'test "$(systemctl show -P MainPID kici-worker)" != {main}'
+        " && systemctl is-active kici-worker",
+        30,
+    )
+    assert "Watchdog timeout" in joined.run("journalctl -u kici-worker -o cat | grep -i watchdog")
+
+
+def test_the_package_passes_its_own_autopkgtest(machine):
+    shutil.copytree(ROOT / "packaging/debian/tests", machine.root / "opt/tests")
+    machine.run("export AUTOPKGTEST_TMP=$(mktemp -d); /opt/tests/commands", 60)
+    machine.run("/opt/tests/service", 120)
 
 
 def test_remove_keeps_the_state_and_purge_removes_it(joined):
