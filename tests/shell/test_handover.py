@@ -144,6 +144,7 @@ def test_the_giver_keeps_no_descriptor_of_what_it_gave(across):
     directory = f"/proc/{process.pid}/fd"
     warm = dial(port)
     warm.upgrade("/base/ws")
+    # May still hold the first client's own: the client knows of the upgrade before the close.
     before = len(os.listdir(directory))
     clients = [dial(port) for _ in range(50)]
     for client in clients:
@@ -151,7 +152,7 @@ def test_the_giver_keeps_no_descriptor_of_what_it_gave(across):
     deadline = time.monotonic() + WAIT_S
     while len(os.listdir(directory)) > before and time.monotonic() < deadline:
         gevent.sleep(0.02)
-    assert len(os.listdir(directory)) == before
+    assert len(os.listdir(directory)) <= before
     for client in [warm, *clients]:
         client.shut()
 
