@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kici.cli.checks.finding import Finding, Patient, judged, ok, skip, warn
+from kici.cli.checks.finding import Finding, Patient, fail, judged, ok, skip, warn
 from kici.shell.machine_facts import machine_facts
 from kici.wording import size
 
@@ -56,15 +56,25 @@ def disk_speed(patient: Patient) -> Iterator[Finding]:
     if not os.access(path, os.W_OK):
         yield skip("disk speed", f"{path} is not writable by this user")
         return
+    try:
+        per_s = _write_speed(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        yield fail("disk speed", reason, "writable", f"sudo du -xh {path} | sort -h | tail")
+        return
+    limit = f"{size(MIN_WRITE_PER_S)}/s"
+    fix = "put KICI_DATA_DIR on another disk or replace the SD card"
+    yield judged("disk speed", per_s >= MIN_WRITE_PER_S, f"{size(per_s)}/s synced", limit, fix)
+
+
+def _write_speed(path: str) -> float:
+    """Bytes a second of a synced write of ``PROBE_BYTES`` in ``path``."""
     with tempfile.TemporaryFile(dir=path) as file:
         start = time.monotonic()
         file.write(os.urandom(PROBE_BYTES))
         file.flush()
         os.fsync(file.fileno())
-        per_s = PROBE_BYTES / max(1e-6, time.monotonic() - start)
-    limit = f"{size(MIN_WRITE_PER_S)}/s"
-    fix = "put KICI_DATA_DIR on another disk or replace the SD card"
-    yield judged("disk speed", per_s >= MIN_WRITE_PER_S, f"{size(per_s)}/s synced", limit, fix)
+        return PROBE_BYTES / max(1e-6, time.monotonic() - start)
 
 
 def heat_and_memory(patient: Patient) -> Iterator[Finding]:

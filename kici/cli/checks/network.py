@@ -86,9 +86,7 @@ def _connect(host: str, port: int, is_tls: bool, path: str) -> Iterator[Finding]
         plain = socket.create_connection((host, port), STEP_S)
     except OSError as error:
         value = f"{host}:{port}: {error.strerror or error}"
-        yield fail(
-            "tcp", value, "open", f"is the coordinator running? curl -v http://{host}:{port}/health"
-        )
+        yield fail("tcp", value, "open", f"curl -v http://{host}:{port}/health")
         return
     with plain:
         yield _timed("tcp", start, f"{host}:{port}")
