@@ -28,10 +28,9 @@ log = logging.getLogger("kici.pool.container")
 REQUEST_TIMEOUT_S = 30.0
 #: While the engine does not answer.
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.5, 15.0
-#: The docker package keeps a pool of idle connections for each URL that it asked for lately.
-#: More may be open at once (each followed output has its own); those are closed when they
-#: are done, which urllib3 calls worth a warning.
-_POOLS, _KEPT_CONNECTIONS = 3, 1
+#: Kept connections to a remote engine. More may be open at once (each followed output has
+#: its own); those are closed when they are done, which urllib3 calls worth a warning.
+_KEPT_CONNECTIONS = 4
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 TRANSPORT = (requests.exceptions.RequestException, OSError, DockerException)
 
@@ -182,12 +181,15 @@ def _open(target: Target) -> tuple[Any, Target]:
         version="auto",
         timeout=REQUEST_TIMEOUT_S,
         tls=_tls(target) if target.tls else False,
-        num_pools=_POOLS,
         max_pool_size=_KEPT_CONNECTIONS,
         use_ssh_client=target.base_url.startswith("ssh://"),
     )
     # registry_auth decides on credentials; without any no header is sent (S113).
     client._auth_configs = AuthConfig({})
+    if target.base_url.startswith("unix:"):
+        # The docker package keeps a pool for each of the last 25 paths it asked for: with
+        # container ids in them, 25 idle sockets. Connecting anew costs a local socket nothing.
+        client.headers["Connection"] = "close"
     told = client.version()
     names = " ".join(str(one.get("Name")) for one in told.get("Components") or ())
     runtime = PODMAN if "podman" in names.lower() else target.runtime
