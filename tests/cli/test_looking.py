@@ -1,4 +1,4 @@
-"""logs, reload, explain, debug bundle, completion and man page."""
+"""logs, reload, explain, debug bundle and completion."""
 
 import json
 import shutil
@@ -182,23 +182,3 @@ def test_bash_completes_a_verb_and_its_options() -> None:
     )
     shown = subprocess.run(["bash", "-c", code], capture_output=True, text=True).stdout
     assert shown == "drain\n--deadline\n"
-
-
-def test_the_man_page_names_every_verb_and_option(tmp_path) -> None:
-    from kici.cli import man, worker
-
-    page = man.render(worker.parser(), worker.ABOUT)
-    for verb in VERBS:
-        assert f".SS {verb}".replace("-", "\\-") in page
-    assert "\\-\\-deadline TIME" in page
-    assert ".B create" in page
-    if shutil.which("man"):
-        file = tmp_path / "kici-worker.1"
-        file.write_text(page)
-        done = subprocess.run(
-            ["man", "--warnings", "-l", str(file)],
-            capture_output=True,
-            text=True,
-            env={"PATH": "/usr/bin:/bin", "MANWIDTH": "90", "LC_ALL": "C.UTF-8"},
-        )
-        assert done.stderr == ""

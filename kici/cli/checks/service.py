@@ -74,10 +74,10 @@ def waiting_results(patient: Patient) -> Iterator[Finding]:
     outbox, spool = patient.status["outbox"], patient.status["logSpool"]
     connected = any(link["state"] == "connected" for link in patient.status["coordinators"])
     n_waiting = outbox["concluded"]
-    fix = "connect the worker; results are kept for KICI_OUTBOX_MAX_AGE_MS"
+    fix = "connect the worker; results are kept for KICI_OUTBOX_MAX_AGE"
     yield judged("results waiting", not n_waiting or connected, n_waiting, "0", fix)
     lost = spool["lostLines"]
-    yield judged("log lines lost", not lost, lost, "0", "raise KICI_LOG_SPOOL_MAX_BYTES")
+    yield judged("log lines lost", not lost, lost, "0", "raise KICI_LOG_SPOOL_MAX")
     scalers = [scaler for scaler in patient.status["scalers"] if not scaler["healthy"]]
     for scaler in scalers:
         yield fail(f"scaler {scaler['name']}", scaler["reason"], "works", LOGS)
