@@ -27,9 +27,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # First of all imports: see environment.md, "Fork and gevent".
-    from gevent import monkey
+    from kici.supervisor.preload import patch_ssl
 
-    monkey.patch_ssl()
+    patch_ssl()
     from kici import log
     from kici.config.load import load_config
     from kici.errors import ConfigError

@@ -73,6 +73,21 @@ def import_gevent() -> None:
             importlib.import_module(name)
 
 
+def warm_crypto() -> None:
+    """Do once what every peer link does: OpenSSL's tables are then made in the parent and
+    shared (3.0 MB less of the peer's own). Its random numbers are safe across a fork."""
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    from kici.protocol import handshake
+
+    one, other = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+    nonce = bytes(handshake.NONCE_BYTES)
+    key = handshake.session_key(one, handshake.public_spki(other), nonce)
+    sealer = handshake.Sealer(key)
+    sealer.open(sealer.seal(b"", bytes(handshake.IV_BYTES)))
+
+
 def real_children() -> dict[ChildName, RunChild]:
     """Import the three children; name -> ``run(boot)``."""
+    warm_crypto()
     return {name: importlib.import_module(path).run for name, path in CHILD_MODULES.items()}
