@@ -20,6 +20,8 @@ from kici.shell.remove_tree import remove_tree
 
 #: Cloning a big repository over a slow line.
 CHECKOUT_TIMEOUT_S = 1800.0
+#: A longer time-out is none: clocks and timers cannot hold whatever JSON can say.
+MAX_TIMEOUT_MS = 366 * 24 * 3600 * 1000
 #: SIGTERM comes with a KILL 5 s behind it (scaler spec 4.6): be done before.
 STOP_GRACE_S = 1.0
 
@@ -66,7 +68,8 @@ class JobRun:
         except JobRefused as refused:
             state, error = "failed", str(refused)
         except OSError as failure:
-            state, error = "failed", f"agent: {failure.strerror or failure}"
+            what = f": {failure.filename}" if failure.filename else ""
+            state, error = "failed", f"agent: {failure.strerror or failure}{what}"
         finally:
             gevent.kill(timer) if timer is not None else None
             survivors = self._commands.end_everything()
@@ -86,7 +89,8 @@ class JobRun:
             return None
         reason = f"job_timeout: job exceeded its timeout of {limit_ms}ms"
         fire = self._interrupt.fire
-        return gevent.spawn_later(limit_ms / 1000, fire, reason, force=False, state="failed")
+        limit_s = min(limit_ms, MAX_TIMEOUT_MS) / 1000
+        return gevent.spawn_later(limit_s, fire, reason, force=False, state="failed")
 
     def _work(self, root: str, setup: StepLog) -> tuple[str, str | None]:
         native = parse_native(self._dispatch.job_config)
@@ -174,7 +178,7 @@ class JobRun:
                 cwd=directory,
                 env=environment,
                 log=log,
-                timeout_s=(step.timeout_ms or self._settings.step_timeout_s * 1000) / 1000,
+                timeout_s=self._step_timeout_s(step),
             )
             outcome = self._take_files(step_files, step, index, outcome)
         if outcome.ok:
@@ -184,6 +188,11 @@ class JobRun:
             state = "cancelled" if aborted else "failed"
         self._report_step(index, step, state, time.monotonic() - started, outcome, log)
         return outcome
+
+    def _step_timeout_s(self, step: Step) -> float:
+        if step.timeout_ms is None:
+            return self._settings.step_timeout_s
+        return min(step.timeout_ms, MAX_TIMEOUT_MS) / 1000
 
     def _step_environment(self, step: Step) -> dict[str, str]:
         environment = dict(self._environment)
@@ -288,6 +297,6 @@ def _log_limit(dispatch: JobDispatch, settings: AgentSettings) -> int:
     """Numeric strings are accepted (3.1)."""
     try:
         limit = int(float(dispatch.max_log_size_bytes or 0))
-    except ValueError:
+    except (ValueError, OverflowError):
         limit = 0
     return limit if limit > 0 else settings.max_log_bytes

@@ -5,6 +5,7 @@ one directory a line. Read after each step, whatever its end (agent spec 6.8).
 """
 
 import os
+import stat
 from pathlib import Path
 
 #: A bigger file is a mistake, and would end up in a message.
@@ -27,14 +28,14 @@ class StepFiles:
         return {name: str(path) for name, path in self._paths.items()}
 
     def outputs(self) -> dict[str, str]:
-        """Raises ``ValueError`` with the file's name for a bad or too big file."""
+        """Raises ``ValueError`` with the file's name for a bad or too big one."""
         return parse_pairs(self._text("KICI_OUTPUT"), "KICI_OUTPUT")
 
     def variables(self) -> dict[str, str]:
         return parse_pairs(self._text("KICI_ENV"), "KICI_ENV")
 
     def paths(self) -> list[str]:
-        return [line for line in self._text("KICI_PATH").splitlines() if line.strip()]
+        return [line for line in _lines(self._text("KICI_PATH")) if line.strip()]
 
     def _text(self, name: str) -> str:
         try:
@@ -42,16 +43,27 @@ class StepFiles:
             fd = os.open(self._paths[name], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return ""
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ValueError(f"{name}: not a regular file any more")
         with os.fdopen(fd, "rb") as file:
-            data = file.read(MAX_BYTES + 1) or b""
+            data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise ValueError(f"{name}: more than {MAX_BYTES} bytes")
+        if b"\0" in data:
+            # Neither the environment nor a path can hold it.
+            raise ValueError(f"{name}: NUL byte")
         return data.decode("utf-8", "replace")
+
+
+def _lines(text: str) -> list[str]:
+    """Only a line feed ends a line: ``splitlines`` would cut at U+2028 and others."""
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def parse_pairs(text: str, where: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
-    lines = iter(text.splitlines())
+    lines = iter(_lines(text))
     for line in lines:
         name, heredoc, end = line.partition("<<")
         if heredoc and "=" not in name:
@@ -75,6 +87,6 @@ def _heredoc(lines, end: str, where: str) -> str:
 
 
 def _name(name: str, where: str) -> str:
-    if not name.strip() or "\0" in name:
+    if not name.strip():
         raise ValueError(f"{where}: a name is missing")
     return name.strip()

@@ -91,6 +91,9 @@ class Commands:
             process = StepProcess(argv, cwd=cwd, env=env, on_data=on_data)
         except OSError as error:
             return Outcome(error=f"cannot start {argv[0]}: {error.strerror}")
+        except ValueError as error:
+            # A NUL in a value, "=" in a name: the text names the fault, never the value.
+            return Outcome(error=f"cannot start {argv[0]}: environment: {error}")
         self._open.append((process, log))
         deadline = time.monotonic() + timeout_s
         timed_out = False
