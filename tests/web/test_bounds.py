@@ -1,5 +1,6 @@
 """Slow, malformed and greedy clients (issue 5, "Protection")."""
 
+import http.client
 import socket
 import statistics
 import time
@@ -48,6 +49,18 @@ def test_junk_is_400_and_the_process_lives(shared: WebChild, junk: bytes) -> Non
 def test_bytes_that_are_no_text_do_not_hurt(shared: WebChild) -> None:
     shared.raw(b"GET /%ff%fe\xff?\xff HTTP/1.0\r\nX: \xff\r\n\r\n")
     assert shared.request("GET", "/health")[0] == 200
+
+
+def test_answers_on_one_connection_come_without_delay(shared: WebChild) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", shared.port, timeout=DEADLINE_S)
+    times = []
+    for _ in range(30):
+        start = time.monotonic()
+        connection.request("GET", "/health")
+        connection.getresponse().read()
+        times.append(time.monotonic() - start)
+    connection.close()
+    assert statistics.median(times) < 0.02
 
 
 def test_two_hundred_slow_clients_do_not_slow_health(web: WebChild) -> None:
