@@ -9,6 +9,7 @@ from gevent.event import Event
 from kici.contracts.wire.peer import LogLine, PeerLogChunk
 from kici.coordinator.store import Store
 from kici.coordinator.times import whole
+from kici.protocol.line_numbers import LineNumbers
 
 #: What is stored of one job's log; beyond it lines are counted, not kept.
 MAX_LOG_BYTES = 64 * 2**20
@@ -26,6 +27,7 @@ class Logs:
         self._max_bytes = max_bytes
         # Bytes stored and lines dropped of jobs that still write; read back after a restart.
         self._sizes: dict[str, list[int]] = {}
+        self._numbers: dict[str, LineNumbers] = {}
         self._waiting: dict[str, Event] = {}
         # Lines written and not committed, by job: a failed commit loses and counts them.
         self._pending: dict[str, int] = {}
@@ -35,7 +37,11 @@ class Logs:
         """Store a chunk; the caller has checked who sent it."""
         default = self._store.wall() if chunk.timestamp is None else chunk.timestamp
         lines = [_line(line, default) for line in chunk.lines]
-        self._append(job_id, whole(chunk.step_index), lines)
+        step_index = whole(chunk.step_index)
+        if chunk.first_line is not None:
+            lines = self._fitting(job_id, step_index, chunk, lines)
+        if lines:
+            self._append(job_id, step_index, lines)
 
     def finish(self, job_id: str) -> None:
         """The job has ended: say what is missing, let the readers go."""
@@ -47,6 +53,7 @@ class Logs:
     def forget(self, job_id: str) -> None:
         """Its end is durable: no more lines will come."""
         self._sizes.pop(job_id, None)
+        self._numbers.pop(job_id, None)
 
     def wake(self, job_id: str) -> None:
         """There is news for whoever follows the job."""
@@ -74,6 +81,34 @@ class Logs:
             if n_bytes >= READ_BYTES:
                 break
         return chunks, after
+
+    def _fitting(
+        self, job_id: str, step_index: int, chunk: PeerLogChunk, lines: list[LogLine]
+    ) -> list[LogLine]:
+        """What is new of numbered lines, behind a word about what is missing. Their numbers
+        are committed together with them."""
+        numbers = self._numbers.get(job_id)
+        if numbers is None:
+            rows = self._store.read(
+                "SELECT step_index, next_line FROM log_lines WHERE job_id = ?", job_id
+            )
+            numbers = self._numbers[job_id] = LineNumbers({row[0]: row[1] for row in rows})
+        fit = numbers.fit(step_index, chunk.first_line, len(lines), chunk.n_covered)
+        if step_index in numbers.next:
+            self._store.write(
+                "INSERT INTO log_lines VALUES (?, ?, ?) ON CONFLICT (job_id, step_index)"
+                " DO UPDATE SET next_line = excluded.next_line",
+                job_id, step_index, numbers.next[step_index],
+            )  # fmt: skip
+        kept = lines[fit.skip :]
+        if fit.n_gone:
+            # Its own words, unless a part of what they count is here.
+            exact = fit.n_gone == chunk.n_covered
+            kept = lines if exact else [self._marker(f"{fit.n_gone} lines are missing here")]
+        if fit.n_missing:
+            why = "a process that held them died"
+            kept = [self._marker(f"{fit.n_missing} lines are missing here: {why}"), *kept]
+        return kept
 
     def _append(self, job_id: str, step_index: int, lines: Sequence[LogLine]) -> None:
         size = self._size(job_id)

@@ -53,6 +53,10 @@ class Reports:
         reports it; only the holder's words count (C43-C46)."""
         job = self._placement.jobs.get(report.job_id)
         terminal = report.kind == "job" and report.state in WIRE_TERMINAL
+        if terminal:
+            # The history that tests/chaos/history.py checks: also what changes nothing.
+            fields = {"runId": report.run_id, "jobId": report.job_id, "state": report.state}
+            _log.debug("Terminal report", extra={**fields, "instanceId": instance_id})
         if job is not None and job.run_id == report.run_id and job.holder == instance_id:
             if not self._apply(job, report, terminal, now):
                 return

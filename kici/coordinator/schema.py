@@ -4,8 +4,17 @@ No secret is stored in clear: tokens and credentials only as hashes (peer spec 2
 job's payload sealed (``vault``) and only until the job has ended.
 """
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
+#: Since version 2: the number of the next line of each step whose lines are numbered.
+_LOG_LINES = """
+CREATE TABLE log_lines (
+  job_id TEXT NOT NULL REFERENCES jobs (job_id) ON DELETE CASCADE,
+  step_index INTEGER NOT NULL,
+  next_line INTEGER NOT NULL,
+  PRIMARY KEY (job_id, step_index)
+) WITHOUT ROWID;
+"""
 SCHEMA = f"""
 CREATE TABLE join_tokens (
   id TEXT PRIMARY KEY,
@@ -81,5 +90,7 @@ CREATE TABLE log_chunks (
   lines BLOB NOT NULL
 );
 CREATE INDEX log_by_job ON log_chunks (job_id, number);
-PRAGMA user_version = {SCHEMA_VERSION};
+{_LOG_LINES}PRAGMA user_version = {SCHEMA_VERSION};
 """
+#: From each older version to the next one.
+MIGRATIONS = {1: f"{_LOG_LINES} PRAGMA user_version = 2;"}

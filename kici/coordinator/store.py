@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kici.coordinator.schema import SCHEMA, SCHEMA_VERSION
+from kici.coordinator.schema import MIGRATIONS, SCHEMA, SCHEMA_VERSION
 from kici.errors import ConfigError, KiciError, Problem
 from kici.shell.durable import PRIVATE_FILE, make_directory
 
@@ -58,8 +58,11 @@ class Store:
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
         if found > SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"made by a newer version (schema {found})")
-        if found < SCHEMA_VERSION:
+        if found == 0:
             self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+            return
+        for version in range(found, SCHEMA_VERSION):
+            self._db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[version]} COMMIT;")
 
     def read(self, sql: str, *values: Any) -> Sequence[sqlite3.Row]:
         """All rows; they include what is not committed yet."""

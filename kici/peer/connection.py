@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
+from websockets.frames import Opcode
 
 from kici.contracts.link import JobKey
 from kici.contracts.states import ConnectionState
@@ -34,6 +35,8 @@ from kici.shell.websocket_client import ClientConnection, Disconnected
 
 #: A close handshake of ours may take this long (4.14).
 CLOSE_TIMEOUT_S = 5.0
+#: How soon a ping follows frames that nothing else proves to have arrived.
+PROVE_S = 0.5
 #: After a refusal the coordinator closes with a code that says more than ours would.
 _REFUSAL_CLOSE_S = 1.0
 
@@ -69,12 +72,14 @@ class Connection:
         self._due: deque[JobKey] = deque()
         self._waiting: set[JobKey] = set()
         self._helpers: list[gevent.Greenlet] = []
+        socket.on_control = self._control
 
     def run(self, offered: Advert) -> Ending:
         """Talk until the connection is over."""
         self.session.link.advertise(offered, time.monotonic())
         self._perform(self.session.start(time.monotonic()))
-        self._helpers = [gevent.spawn(self._tick), gevent.spawn(self._write)]
+        tasks = (self._tick, self._write, self._prove)
+        self._helpers = [gevent.spawn(task) for task in tasks]
         for helper in self._helpers:
             helper.link_exception(lambda _failed: self._socket.abort())
         try:
@@ -157,13 +162,39 @@ class Connection:
         frame = self._outflow.first()
         if frame is None:
             return True
+        if not self._outflow.has_room:
+            self._outflow.ready.clear()
+            return self._ping()
         if not self._perform(self.session.relay(frame.text)):
             return False
-        key = self._outflow.sent()
+        key = self._outflow.sent(time.monotonic())
         if key in self._waiting and not self._outflow.pending(key):
             self._waiting.discard(key)
             self._due.append(key)
         return True
+
+    def _prove(self) -> None:
+        """Ping behind what was sent, so that its arrival is known."""
+        while True:
+            gevent.sleep(PROVE_S)
+            self._outflow.settle(time.monotonic())
+            if self.session.connected and not self._ping():
+                return
+
+    def _ping(self) -> bool:
+        """A ping if one is needed; False when the connection ended meanwhile."""
+        if not self._outflow.wants_ping():
+            return True
+        self._outflow.pinged()
+        try:
+            self._socket.ping()
+        except Disconnected:
+            return False
+        return True
+
+    def _control(self, opcode: Opcode) -> None:
+        if opcode is Opcode.PONG:
+            self._outflow.ponged(time.monotonic())
 
     def _send_report(self, key: JobKey) -> bool:
         frame = self._desk.report(key)

@@ -72,6 +72,7 @@ class PeerDesk:
 
     def receipted(self, url: str, receipt: Receipted) -> None:
         key = self._outbox.confirmed_key(url, receipt.run_id, receipt.job_id)
+        self.coordinators[url].outflow.ended(key)
         self.perform(self._offers.receipted(key))
 
     def joined(self, url: str, joined: Joined) -> bool:

@@ -7,7 +7,7 @@ fit is counted per job, and a line in the log says how much is missing and where
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -36,12 +36,24 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
         return JobKey(owner=self.owner, run_id=self.run_id, job_id=self.job_id)
 
 
-class _Step(msgspec.Struct, frozen=True, rename="camel"):
+class _Place(msgspec.Struct, frozen=True, rename="camel"):
+    """Where in a job's log a frame belongs."""
+
     step_index: Number = 0
+    first_line: int | None = None
+    n_covered: int | None = None
+
+
+class _Gap(msgspec.Struct):
+    """Lines of one step that were lost in a row; ``first_line`` when they are numbered."""
+
+    n_lines: int
+    n_covered: int
+    first_line: int | None
 
 
 _frame = msgspec.msgpack.Decoder(Frame)
-_step = msgspec.json.Decoder(_Step)
+_place = msgspec.json.Decoder(_Place)
 
 
 class Spool:
@@ -58,7 +70,7 @@ class Spool:
         self.n_bytes = 0
         self.n_lost_lines = 0
         self._pending: Counter[JobKey] = Counter()
-        self._gaps: dict[JobKey, tuple[int, Number]] = {}
+        self._gaps: dict[JobKey, dict[Number, _Gap]] = {}
         durable.make_directory(directory)
         self._queues = {url: Segments(directory, _name(url)) for url in urls}
         for queue in self._queues.values():
@@ -88,6 +100,18 @@ class Spool:
                 log.error("Log spool cannot be written", extra={"error": str(error)})
             self._lose(frame)
             return False
+        return True
+
+    def put_back(self, frames: Sequence[Frame]) -> bool:
+        """Frames of one coordinator, older than all it has here; False: not written."""
+        records = [msgspec.msgpack.encode(frame) for frame in frames]
+        try:
+            self._queues[frames[0].owner].prepend(records)
+        except OSError as error:
+            log.error("Log spool cannot be written", extra={"error": str(error)})
+            return False
+        for frame, record in zip(frames, records, strict=True):
+            self._count(frame, len(record))
         return True
 
     def finish(self, key: JobKey) -> None:
@@ -149,30 +173,41 @@ class Spool:
         self._pending[frame.key] += 1
 
     def _lose(self, frame: Frame) -> None:
-        n_lines, step = self._gaps.get(frame.key, (0, _step.decode(frame.text).step_index))
+        if frame.n_lines == 0:
+            return  # a step update: the terminal report tells the same again
+        place = _place.decode(frame.text)
         if not self._gaps:
             log.warning("Log spool is full, lines are lost", extra={"limitBytes": self._limit})
-        self._gaps[frame.key] = (n_lines + frame.n_lines, step)
+        gaps = self._gaps.setdefault(frame.key, {})
+        gap = gaps.setdefault(place.step_index, _Gap(0, 0, place.first_line))
+        gap.n_lines += frame.n_lines
+        gap.n_covered += frame.n_lines if place.n_covered is None else place.n_covered
         self.n_lost_lines += frame.n_lines
 
     def _end_gap(self, key: JobKey) -> None:
-        gap = self._gaps.pop(key, None)
-        if gap is None:
-            return
-        n_lines, step = gap
+        gaps = self._gaps.pop(key, {})
+        while gaps:
+            step, gap = next(iter(gaps.items()))
+            try:
+                self._write(self._marker(key, step, gap))
+            except OSError:
+                self._gaps[key] = gaps
+                raise
+            del gaps[step]
+
+    def _marker(self, key: JobKey, step: Number, gap: _Gap) -> Frame:
+        n_lines = gap.n_covered
         text = f"[kici-worker] {n_lines} log lines are missing here: the log spool was full"
-        now = self._wall()
+        numbered = gap.first_line is not None
         chunk = PeerLogChunk(
             run_id=key.run_id,
             job_id=key.job_id,
             step_index=step,
-            lines=(LogLine(text=text, timestamp=now, stream="stderr"),),
+            lines=(LogLine(text=text, timestamp=self._wall(), stream="stderr"),),
+            first_line=gap.first_line,
+            n_covered=n_lines if numbered else None,
         )
-        try:
-            self._write(Frame(key.owner, key.run_id, key.job_id, 1, encode(chunk)))
-        except OSError:
-            self._gaps[key] = gap
-            raise
+        return Frame(key.owner, key.run_id, key.job_id, 1, encode(chunk))
 
 
 def _name(url: str) -> str:

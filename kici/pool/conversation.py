@@ -187,6 +187,13 @@ def _log(board: Board, agent: Agent, message: LogChunk, now: float) -> None:
         job.n_late_lines += len(message.lines)
         board.note("warning", "Log lines after the terminal report dropped", job=job)
         return
+    fit = job.numbers.fit(
+        int(message.step_index), message.first_line, len(message.lines), message.n_covered
+    )
+    if fit.skip and message.n_covered is None:
+        message = relay.later_lines(message, fit.skip)
+        if not message.lines:
+            return
     job.n_log_lines += len(message.lines)
     if not board.outflow.stopped:
         progress.tell_gap(board, job)

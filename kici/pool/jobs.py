@@ -8,6 +8,7 @@ from kici.contracts.link.jobs import JobFinished
 from kici.contracts.link.views import StepView
 from kici.contracts.states import JOB_MOVES, WAITING, JobState, check_move
 from kici.pool.dispatch import JobSpec
+from kici.protocol.line_numbers import LineNumbers
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +53,8 @@ class Job:
     completed_wall: float | None = None
     steps: dict[int, StepView] = field(default_factory=dict)
     n_log_lines: int = 0
+    #: What its agent said already: a reconnect repeats the last lines.
+    numbers: LineNumbers = field(default_factory=LineNumbers)
     n_late_lines: int = 0
     scaler_name: str | None = None
 

@@ -6,6 +6,8 @@ The hot path is ``log_frames``: everything a step writes passes through it.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from kici.contracts.states import WIRE_TERMINAL, WireJobState
 from kici.contracts.wire import Number, encode
 from kici.contracts.wire.agent import JobStatus, LogChunk, StepStatus
@@ -126,6 +128,9 @@ def log_frames(message: LogChunk) -> Iterator[tuple[int, bytes]]:
     """``(n_lines, frame)`` for each chunk; lines keep the agent's timestamp (A63)."""
     stream = message.stream or "stdout"
     timestamp = message.timestamp
+    at = message.first_line
+    if any(len(line) > MAX_LINE_CHARACTERS for line in message.lines):
+        at = None  # cut into more lines than were counted
     for lines in _chunks(message.lines):
         frame = encode(
             PeerLogChunk(
@@ -135,9 +140,19 @@ def log_frames(message: LogChunk) -> Iterator[tuple[int, bytes]]:
                 lines=tuple(
                     [LogLine(text=text, timestamp=timestamp, stream=stream) for text in lines]
                 ),
+                first_line=at,
+                n_covered=message.n_covered,
             )
         )
+        if at is not None:
+            at += len(lines)
         yield len(lines), frame
+
+
+def later_lines(message: LogChunk, skip: int) -> LogChunk:
+    """The chunk without its first ``skip`` lines."""
+    first = None if message.first_line is None else message.first_line + skip
+    return msgspec.structs.replace(message, lines=message.lines[skip:], first_line=first)
 
 
 def _chunks(lines: Sequence[str]) -> Iterator[Sequence[str]]:

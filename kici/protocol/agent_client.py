@@ -230,7 +230,7 @@ class AgentClient(AgentSlot):
         if len(box) or box.gaps:
             away = now - (self._lost_at if self._lost_at is not None else now)
             n_lines = box.n_lines
-            n_dropped = sum(box.gaps.values())
+            n_dropped = sum(lost.n_lines for lost in box.gaps.values())
             text = (
                 f"--- Orchestrator offline for {away:.0f}s. Replaying {len(box)} buffered events "
                 f"and {n_lines} buffered log lines."
@@ -245,15 +245,17 @@ class AgentClient(AgentSlot):
                     timestamp=self._wall_ms(),
                 )
             )
-        for gap, n_lines in box.gaps.items():
+        for gap, lost in box.gaps.items():
             actions += self._say(
                 LogChunk(
                     message_id=self._new_id(),
                     run_id=gap.run_id,
                     job_id=gap.job_id,
                     step_index=gap.step_index,
-                    lines=(f"[{n_lines} lines dropped due to backpressure]",),
+                    lines=(f"[{lost.n_lines} lines dropped due to backpressure]",),
                     timestamp=self._wall_ms(),
+                    first_line=lost.first_line,
+                    n_covered=lost.n_lines,
                 )
             )
         box.gaps.clear()

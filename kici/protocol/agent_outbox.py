@@ -31,6 +31,14 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     n_lines: int = 0
     gap: Gap | None = None
     ends_job: tuple[str, str] | None = None
+    first_line: int = 0
+
+
+class Lost(msgspec.Struct):
+    """Given up of one step's log: always a run of numbers, the oldest go first."""
+
+    first_line: int
+    n_lines: int = 0
 
 
 class AgentOutbox:
@@ -42,7 +50,7 @@ class AgentOutbox:
         self._log_bytes = 0
         self._covered = 0
         self.ping_in_flight = False
-        self.gaps: dict[Gap, int] = {}
+        self.gaps: dict[Gap, Lost] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -62,10 +70,18 @@ class AgentOutbox:
         n_lines: int = 0,
         gap: Gap | None = None,
         ends_job: tuple[str, str] | None = None,
+        first_line: int = 0,
     ) -> None:
         """Append one frame; the oldest logs are dropped and counted beyond the bound."""
         self._kept.append(
-            Kept(seq=self._next_seq, text=text, n_lines=n_lines, gap=gap, ends_job=ends_job)
+            Kept(
+                seq=self._next_seq,
+                text=text,
+                n_lines=n_lines,
+                gap=gap,
+                ends_job=ends_job,
+                first_line=first_line,
+            )
         )
         self._next_seq += 1
         if gap is not None:
@@ -82,7 +98,8 @@ class AgentOutbox:
                 states.append(oldest)
                 continue
             self._log_bytes -= len(oldest.text)
-            self.gaps[oldest.gap] = self.gaps.get(oldest.gap, 0) + oldest.n_lines
+            lost = self.gaps.setdefault(oldest.gap, Lost(oldest.first_line))
+            lost.n_lines += oldest.n_lines
         self._kept.extendleft(reversed(states))
 
     def unconfirmed(self) -> list[str]:

@@ -27,6 +27,8 @@ class AgentSlot(AgentSpeech):
         if self._job is None:
             return []
         job = self._job
+        first_line = job.n_lines.get(step_index, 0)
+        job.n_lines[step_index] = first_line + len(lines)
         chunk = LogChunk(
             message_id=self._new_id(),
             run_id=job.run_id,
@@ -35,9 +37,10 @@ class AgentSlot(AgentSpeech):
             lines=lines,
             timestamp=at_ms,
             stream=stream or None,
+            first_line=first_line,
         )
         gap = Gap(job.run_id, job.job_id, step_index)
-        return self._keep(chunk, now, n_lines=len(lines), gap=gap)
+        return self._keep(chunk, now, n_lines=len(lines), gap=gap, first_line=first_line)
 
     def job_step(
         self,

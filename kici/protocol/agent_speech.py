@@ -96,6 +96,8 @@ class Job(msgspec.Struct):
     job_id: str
     n_cancels: int = 0
     finished: bool = False
+    #: Lines said so far, by step.
+    n_lines: dict[int, int] = msgspec.field(default_factory=dict)
 
 
 def text_of(message: Wire) -> str:
@@ -167,9 +169,10 @@ class AgentSpeech:
         n_lines: int = 0,
         gap: Gap | None = None,
         ends_job: tuple[str, str] | None = None,
+        first_line: int = 0,
     ) -> Actions:
         text = text_of(message)
-        self.outbox.keep(text, n_lines=n_lines, gap=gap, ends_job=ends_job)
+        self.outbox.keep(text, n_lines=n_lines, gap=gap, ends_job=ends_job, first_line=first_line)
         if not self.registered:
             self.outbox.shed()
             return []

@@ -7,6 +7,7 @@ each file's first bytes, so that a restart does not repeat what was taken.
 import contextlib
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from kici.shell.durable import PRIVATE_FILE
@@ -16,6 +17,8 @@ SEGMENT_BYTES = 2**20
 _POSITION = struct.Struct(">Q")
 _LENGTH = struct.Struct(">I")
 _SUFFIX = ".log"
+#: The first file's number: there is room for files before it.
+_FIRST_NUMBER = 10**9
 
 
 class Segments:
@@ -42,6 +45,26 @@ class Segments:
             os.ftruncate(self._writer, self._written)
             raise OSError("disk full")
         self._written += written
+
+    def prepend(self, records: Sequence[bytes]) -> None:
+        """Put ``records`` before everything; ``OSError`` leaves the queue as it was."""
+        number = (self._numbers[0] if self._numbers else _FIRST_NUMBER) - 1
+        framed = b"".join(_LENGTH.pack(len(record)) + record for record in records)
+        path = self._path(number)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+        try:
+            data = _POSITION.pack(_POSITION.size) + framed
+            if os.pwrite(descriptor, data, 0) != len(data):
+                raise OSError("disk full")
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+        self._numbers.insert(0, number)
+        if self._reader is not None:
+            os.close(self._reader)  # its position stands in the file
+            self._reader = None
 
     def first(self) -> bytes | None:
         """The oldest record, left in place."""
@@ -96,7 +119,7 @@ class Segments:
         return self._directory / f"{self._name}-{number}{_SUFFIX}"
 
     def _begin(self) -> None:
-        number = self._numbers[-1] + 1 if self._numbers else 1
+        number = self._numbers[-1] + 1 if self._numbers else _FIRST_NUMBER
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         writer = os.open(self._path(number), flags, PRIVATE_FILE)
         if self._writer is not None:

@@ -13,7 +13,7 @@ from kici.coordinator.job import (
     SPAWN_WINDOW_S,
 )
 from kici.coordinator.logs import Logs
-from kici.coordinator.store import StoreError
+from kici.coordinator.store import Store, StoreError
 from tests.coordinator.world import WALL, World, native
 
 
@@ -396,3 +396,58 @@ def test_absurd_numbers_of_a_worker_are_stored_as_what_fits(running):
     world.report("w1", reroute, "success", timestamp=-1e300)
     assert world.state(job) == "success"
     assert log_texts(world, job) == ["x"]
+
+
+def numbered(reroute, first, *texts, covered=None):
+    return PeerLogChunk(
+        run_id=reroute["runId"],
+        job_id=reroute["jobId"],
+        step_index=0,
+        lines=texts,
+        timestamp=WALL,
+        first_line=first,
+        n_covered=covered,
+    )
+
+
+# P63
+def test_numbered_lines_are_kept_once_and_gaps_are_counted(running):
+    world, job, reroute = running
+    log = world.dispatcher.reports.log
+    log("w1", numbered(reroute, 0, "a", "b"), world.now)
+    log("w1", numbered(reroute, 0, "a", "b", "c"), world.now)
+    log("w1", numbered(reroute, 5, "f"), world.now)
+    log("w1", numbered(reroute, 6, "(gone)", covered=4), world.now)
+    log("w1", numbered(reroute, 8, "(gone, partly here)", covered=4), world.now)
+    log("w1", numbered(reroute, 12, "m"), world.now)
+    assert log_texts(world, job) == [
+        "a",
+        "b",
+        "c",
+        "[kici] 2 lines are missing here: a process that held them died",
+        "f",
+        "(gone)",
+        "[kici] 2 lines are missing here",
+        "m",
+    ]
+
+
+def test_line_numbers_survive_a_crash_together_with_their_lines(running):
+    world, job, reroute = running
+    world.dispatcher.reports.log("w1", numbered(reroute, 0, "a"), world.now)
+    world.store.commit()
+    world.restart(crash=True)
+    world.connect("w1", native())
+    world.dispatcher.reports.log("w1", numbered(reroute, 0, "a", "b"), world.now)
+    assert log_texts(world, job) == ["a", "b"]
+
+
+def test_a_database_of_the_first_version_is_taken_over(tmp_path):
+    store = Store(tmp_path, lambda: 1)
+    store.close()
+    with sqlite3.connect(tmp_path / "coordinator.db") as db:
+        db.executescript("DROP TABLE log_lines; PRAGMA user_version = 1;")
+    db.close()
+    store = Store(tmp_path, lambda: 1)
+    assert store.read("SELECT * FROM log_lines") == []
+    store.close()

@@ -169,8 +169,11 @@ def test_a_job_goes_through_and_its_report_survives_kill_9(tmp_path, coordinator
         worker = coordinator.accept()
         worker.handshake()
         worker.welcome()
-        seen = [worker.receive()["type"] for _ in range(3)]
-        assert seen == ["peer.heartbeat", "peer.log.chunk", "job.progress"]
+        seen = [worker.receive() for _ in range(4)]
+        types = ["peer.heartbeat", "peer.log.chunk", "peer.log.chunk", "job.progress"]
+        assert [one["type"] for one in seen] == types
+        # No pong had proven that the first line arrived.
+        assert [one["lines"][0]["text"] for one in seen[1:3]] == ["one", "two"]
         worker.send({"type": "job.progress.ack", "runId": "r1", "jobId": "j1", "state": "failed"})
         deadline = time.monotonic() + 5
         while list(outbox.iterdir()):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kici.peer.outflow import MEMORY_BYTES, Outflow
+from kici.peer.outflow import MEMORY_BYTES, WINDOW_BYTES, Outflow
 from kici.peer.spool import Frame, Spool
 
 A, B = "ws://a", "ws://b"
@@ -98,7 +98,7 @@ def test_a_gap_at_the_end_is_said_before_the_terminal_report(make):
     assert outflow.pending(frame("").key)
     marker = json.loads(outflow.first().text)
     assert (marker["stepIndex"], marker["runId"], marker["jobId"]) == (3, "r", "j")
-    assert outflow.sent() == frame("").key
+    assert outflow.sent(0.0) == frame("").key
     assert not outflow.pending(frame("").key)
 
 
@@ -111,8 +111,8 @@ def test_a_coordinator_that_keeps_up_needs_no_file_and_credit_returns_when_sent(
     outflow.put(frame("two"), 20)
     assert refunds == []
     assert outflow.first() == frame("one")
-    outflow.sent()
-    outflow.sent()
+    outflow.sent(0.0)
+    outflow.sent(0.0)
     assert refunds == [10, 20]
     assert outflow.is_empty()
     assert list((tmp_path / "spool").iterdir()) == []
@@ -133,7 +133,7 @@ def test_away_means_spooled_with_credit_returned_at_once_and_order_kept(make):
     texts = []
     while (one := outflow.first()) is not None:
         texts.append(json.loads(one.text)["lines"][0]["text"])
-        outflow.sent()
+        outflow.sent(0.0)
     assert texts == ["memory", "spooled", "later"]
     assert sum(refunds) == 70
 
@@ -153,7 +153,7 @@ def test_a_slow_coordinator_with_a_full_spool_holds_credit_back_and_loses_nothin
     assert sum(refunds) == before
     n_out = 0
     while outflow.first() is not None:
-        outflow.sent()
+        outflow.sent(0.0)
         n_out += 1
     assert n_out == n_put + 1
     assert spool.n_lost_lines == 0
@@ -177,3 +177,102 @@ def test_what_is_no_spool_file_does_not_prevent_the_start(make, tmp_path):
     assert again.first(A) is None
     assert again.append(frame("two"))
     assert drain(again) == ["two"]
+
+
+def texts_of(outflow, now=0.0):
+    texts = []
+    while (one := outflow.first()) is not None:
+        texts.append(json.loads(one.text)["lines"][0]["text"])
+        outflow.sent(now)
+    return texts
+
+
+@pytest.fixture
+def flow(make):
+    made = Outflow(A, make(), lambda n: None)
+    made.connected = True
+    return made
+
+
+# P63
+def test_what_no_pong_has_proven_is_sent_again_before_everything_else(flow):
+    for name in ("one", "two", "three"):
+        flow.put(frame(name), 1)
+    assert texts_of(flow) == ["one", "two", "three"]
+    flow.disconnected()
+    flow.put(frame("four"), 1)
+    assert flow.pending(frame("").key)
+    assert texts_of(flow) == ["one", "two", "three", "four"]
+
+
+def test_a_frame_counts_as_committed_a_second_after_it_was_sent_and_read(flow):
+    flow.put(frame("one"), 1)
+    texts_of(flow, now=10.0)
+    assert flow.wants_ping()
+    flow.pinged()
+    assert not flow.wants_ping()
+    flow.put(frame("two"), 1)
+    texts_of(flow, now=11.5)
+    flow.ponged(11.5)
+    flow.disconnected()
+    assert texts_of(flow) == ["two"]
+
+
+def test_what_was_read_a_moment_ago_is_sent_again_too(flow):
+    flow.put(frame("one"), 1)
+    texts_of(flow, now=10.0)
+    flow.pinged()
+    flow.ponged(10.1)
+    flow.disconnected()
+    assert texts_of(flow) == ["one"]
+
+
+def test_a_window_of_unproven_bytes_stops_the_writer_until_a_pong(flow):
+    flow.put(frame("x" * WINDOW_BYTES), 1)
+    assert flow.has_room
+    texts_of(flow)
+    assert not flow.has_room
+    flow.pinged()
+    flow.ponged(0.0)
+    assert flow.has_room
+
+
+def test_the_receipt_of_a_jobs_end_is_one_for_its_frames(flow):
+    flow.put(frame("mine"), 1)
+    flow.put(frame("other", job="k"), 1)
+    texts_of(flow)
+    flow.ended(frame("").key)
+    flow.disconnected()
+    assert texts_of(flow) == ["other"]
+
+
+# P63
+def test_unproven_frames_survive_the_death_of_the_process(flow, make):
+    flow.put(frame("sent"), 1)
+    flow.first()
+    flow.sent(0.0)
+    flow.put(frame("unsent"), 1)
+    flow.disconnected()
+    flow.put(frame("later"), 1)
+    assert drain(make()) == ["sent", "unsent", "later"]
+
+
+def test_a_disk_that_refuses_keeps_unproven_frames_in_memory(flow, monkeypatch):
+    flow.put(frame("one"), 1)
+    texts_of(flow)
+    monkeypatch.setattr(flow._spool, "put_back", lambda frames: False)
+    flow.disconnected()
+    assert texts_of(flow) == ["one"]
+
+
+# P63
+def test_lost_lines_that_are_numbered_leave_a_marker_with_their_numbers(make):
+    spool = make(0)
+    outflow = Outflow(A, spool, lambda n: None)
+    for first in (4, 6):
+        body = {"runId": "r", "jobId": "j", "stepIndex": 3, "firstLine": first}
+        outflow.put(Frame(A, "r", "j", 2, json.dumps(body).encode()), 1)
+    assert outflow.pending(frame("").key)
+    marker = json.loads(outflow.first().text)
+    assert (marker["firstLine"], marker["nCovered"]) == (4, 4)
+    assert "4 log lines are missing" in marker["lines"][0]["text"]

@@ -4,6 +4,7 @@ Used by the process and end-to-end tests, the benches and the chaos suite. Every
 one directory and dies with ``close()``; each wait polls a condition against a deadline.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -112,7 +113,10 @@ class House:
         self.root = root
         self.port = free_port()
         self.coordinator_port = free_port()
+        #: Where the worker dials: a proxy of a test may stand between.
+        self.link_port = self.coordinator_port
         self.extra_env = env or {}
+        self.coordinator_level = "debug"
         self.slots = slots
         self.coordinator: Process | None = None
         self.worker: Process | None = None
@@ -145,7 +149,7 @@ scalers:
                 *("--data-dir", str(self.root / "coordinator")),
                 *("--port", str(self.coordinator_port)),
             ],
-            {"HOME": str(self.root / "home")},
+            {"HOME": str(self.root / "home"), "KICI_LOG_LEVEL": self.coordinator_level},
             self.root / "coordinator.log",
         )
         wait_for(lambda: self.api("GET", "/health")[0] == 200, "coordinator answers")
@@ -158,7 +162,7 @@ scalers:
         env = {
             "HOME": str(self.root / "home"),
             "KICI_CLUSTER_ROLE": "worker",
-            "KICI_CLUSTER_COORDINATOR_URL": f"ws://127.0.0.1:{self.coordinator_port}/ws/peer",
+            "KICI_CLUSTER_COORDINATOR_URL": f"ws://127.0.0.1:{self.link_port}/ws/peer",
             "KICI_CLUSTER_INSTANCE_ID": "worker-1",
             "KICI_SCALER_CONFIG_PATH": str(self.scalers),
             "KICI_PORT": str(self.port),
@@ -228,6 +232,29 @@ scalers:
         """Pid of the worker's child ``name``."""
         rows = {row["name"]: row for row in self.status().get("processes", ())}
         return rows.get(name, {}).get("pid") or 0
+
+    def worker_pids(self) -> list[int]:
+        """The supervisor and its children, the supervisor first; from the kernel."""
+        if self.worker is None or not self.worker.running():
+            return []
+        shown = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.worker.pid)], capture_output=True, text=True
+        )
+        return [self.worker.pid, *(int(pid) for pid in shown.stdout.split())]
+
+    def kill_worker(self) -> None:
+        """SIGKILL the supervisor and its children, as a power cut would."""
+        for pid in self.worker_pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert self.worker is not None
+        self.worker.wait(10)
+
+    def kill_child(self, name: str) -> None:
+        """SIGKILL one child; returns when its successor is known."""
+        before = wait_for(lambda: self.child(name), f"{name} has a pid")
+        os.kill(before, signal.SIGKILL)
+        wait_for(lambda: self.child(name) not in (0, before), f"{name} back", 5)
 
     def agents(self) -> list[int]:
         """Pids of host agents that this house's worker started."""

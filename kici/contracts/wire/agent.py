@@ -276,7 +276,12 @@ class StepStatus(Wire, tag="step.status", frozen=True, kw_only=True):
 
 
 class LogChunk(Wire, tag="log.chunk", frozen=True, kw_only=True):
-    """A -> W, relayed as ``peer.log.chunk``; ``step_index`` -1 is the job itself (2.2.10)."""
+    """A -> W, relayed as ``peer.log.chunk``; ``step_index`` -1 is the job itself (2.2.10).
+
+    Ours: ``first_line`` is the number of the first line within its step, from 0; ``n_covered``
+    how many numbers the chunk takes when that is not its number of lines: its text then
+    stands for lines that are gone. Others ignore both.
+    """
 
     message_id: str
     run_id: str
@@ -285,6 +290,8 @@ class LogChunk(Wire, tag="log.chunk", frozen=True, kw_only=True):
     lines: tuple[str, ...]
     timestamp: Number
     stream: str | None = None
+    first_line: int | None = None
+    n_covered: int | None = None
 
 
 class JobHeartbeat(Wire, tag="job.heartbeat", frozen=True, kw_only=True):

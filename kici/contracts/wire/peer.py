@@ -176,13 +176,19 @@ class LogLine(Part, frozen=True, kw_only=True):
 
 
 class PeerLogChunk(Wire, tag="peer.log.chunk", frozen=True, kw_only=True):
-    """W -> C, no answer (4.11). Reception also allows plain strings (C53)."""
+    """W -> C, no answer (4.11). Reception also allows plain strings (C53).
+
+    ``first_line`` and ``n_covered`` are ours, as in the agent's ``log.chunk``: a receiver that
+    knows them drops what it has and says what is missing.
+    """
 
     run_id: str
     job_id: str
     step_index: Number
     lines: tuple[LogLine | str, ...]
     timestamp: Number | None = None
+    first_line: int | None = None
+    n_covered: int | None = None
 
 
 class ScalerEvent(Wire, tag="scaler.event", frozen=True, kw_only=True):
