@@ -2,7 +2,7 @@
 ``HEARTBEAT_S`` finds that out."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -28,8 +28,12 @@ def event(name: str, data: Any) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"
 
 
-def answer(stream: Stream | None) -> Response:
-    """``stream`` as the response, or 503 when there are too many."""
+def answer(open_stream: Callable[[], Stream | None]) -> Response:
+    """A stream as the response; 503 when there are too many, 403 for another site's page
+    (it could not read the stream, but hold one of the few)."""
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        return reply({"error": "cross-site request refused"}, 403)
+    stream = open_stream()
     if stream is None:
         busy = reply({"error": "too many streams"}, 503)
         busy.headers["Retry-After"] = "10"

@@ -55,6 +55,11 @@ def test_a_cross_site_drain_is_refused(shared: WebChild, headers: dict[str, str]
     assert shared.request("DELETE", "/drain", **headers)[0] == 403
 
 
+def test_another_sites_page_cannot_hold_our_streams(shared: WebChild) -> None:
+    for path in ("/api/v1/events", "/api/v1/jobs/j/log"):
+        assert shared.request("GET", path, Sec_Fetch_Site="cross-site")[0] == 403
+
+
 def test_the_pages_own_drain_is_taken(shared: WebChild) -> None:
     own = f"http://127.0.0.1:{shared.port}"
     status, _headers, _body = shared.request(

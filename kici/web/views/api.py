@@ -33,7 +33,7 @@ def jobs() -> Response:
 @blueprint.get("/jobs/<job_id>/log")
 def job_log(job_id: str) -> Response:
     """A stream of ``log`` events until the job ends (``end``)."""
-    return streams.answer(streams.log_stream(desk(), job_id))
+    return streams.answer(lambda: streams.log_stream(desk(), job_id))
 
 
 @blueprint.get("/agents")
@@ -64,7 +64,7 @@ def refusals() -> Response:
 @blueprint.get("/events")
 def events() -> Response:
     """A stream of ``change`` events, at most two a second."""
-    return streams.answer(streams.change_stream(desk()))
+    return streams.answer(lambda: streams.change_stream(desk()))
 
 
 @blueprint.get("/debug/events")
