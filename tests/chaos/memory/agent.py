@@ -1,0 +1,213 @@
+"""An agent of the simulation: the real agent's machine, a scripted job, its own life."""
+
+import itertools
+from collections import deque
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from kici.protocol.agent_client import AgentClient
+from kici.protocol.agent_speech import AgentIdentity, CancelJob, Dial, Exit, Ping, RunJob
+from kici.protocol.machine import Close, Send
+from kici.shell.dial import ConnectFailed
+from kici.shell.websocket_client import Disconnected
+from tests.chaos.memory.loop import Process
+
+
+class Script:
+    """What a job does: ``steps`` of (lines, seconds), its end, whether it obeys a cancel."""
+
+    def __init__(self, random: Any) -> None:
+        self.steps = [
+            (random.choice((0, 1, 3, 20, 200)), random.choice((0.0, 0.1, 1.0, 10.0, 60.0)))
+            for _ in range(random.randint(1, 3))
+        ]
+        self.chunk = random.choice((1, 5, 50))
+        self.width = random.choice((10, 10, 10, 3000))
+        self.end = random.choice(("success", "success", "success", "failed"))
+        self.obeys_s = random.choice((0.0, 0.1, 5.0, 200.0))
+        self.clean_s = random.choice((0.0, 0.0, 2.0))
+
+
+class SimAgent:
+    """Owns: the client machine, its connection, its running job."""
+
+    def __init__(self, world: Any, agent_id: str, env: dict[str, str], n_jobs: int = 1) -> None:
+        self.world, self.agent_id = world, agent_id
+        self.process = Process(f"agent {agent_id}")
+        self.exited = False
+        self._random = world.random
+        numbers = itertools.count(1)
+        self.client = AgentClient(
+            AgentIdentity(
+                agent_id=agent_id,
+                labels=tuple(env["KICI_LABELS"].split(",")),
+                token=env.get("KICI_AGENT_TOKEN"),
+                scaler_managed=env.get("KICI_SCALER_MANAGED") == "1",
+            ),
+            wall_ms=lambda: int(world.wall() * 1000),
+            new_id=lambda: f"{agent_id}-{next(numbers)}",
+            random=self._random.random,
+        )
+        self._connection: Any = None
+        self._outgoing: deque[str | None] = deque()
+        self._sendable = Event()
+        self._woken = Event()
+        self._cancelled: Event | None = None
+        self._force = False
+
+    def run(self) -> None:
+        """From its start to its exit."""
+        self.perform(self.client.start(self.world.now))
+        while not self.exited:
+            deadline = self.client.deadline
+            self._woken.clear()
+            left = None if deadline is None else deadline - self.world.now
+            if left is not None and left <= 0:
+                self.perform(self.client.tick(self.world.now))
+            else:
+                self._woken.wait(left)
+        self.world.agent_gone(self, "exit code 0")
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        self.perform(self.client.stop(self.world.now))
+
+    def perform(self, actions: list[Any]) -> None:
+        for action in actions:
+            match action:
+                case Send(text=text):
+                    self._say(text)
+                case Ping():
+                    self._say(None)
+                case Dial():
+                    gevent.spawn(self._connect)
+                case Close(code=code, reason=reason):
+                    self._close(code, reason)
+                case RunJob(dispatch=dispatch):
+                    self._cancelled, self._force = Event(), False
+                    gevent.spawn(self._run_job, dispatch, self._cancelled)
+                case CancelJob(force=force):
+                    if self._cancelled is not None:
+                        self._force = self._force or force
+                        self._cancelled.set()
+                case Exit():
+                    self.exited = True
+        self._woken.set()
+
+    def _say(self, text: str | None) -> None:
+        if self._connection is not None:
+            self._outgoing.append(text)
+            self._sendable.set()
+
+    def _connect(self) -> None:
+        try:
+            connection = self.world.dial_pool(self)
+        except ConnectFailed as error:
+            self.perform(self.client.lost(str(error), self.world.now))
+            return
+        if self.exited:
+            connection.abort()
+            return
+        self._connection = connection
+        self._outgoing.clear()
+        connection.on_control = lambda opcode: self._control(connection, opcode)
+        self.perform(self.client.opened(self.world.now))
+        gevent.spawn(self._write, connection)
+        try:
+            while True:
+                text = connection.receive()
+                if connection is not self._connection:
+                    return
+                self.perform(self.client.receive(text, self.world.now))
+        except Disconnected as error:
+            if connection is self._connection:
+                self._forget()
+                self.perform(self.client.lost(error.reason, self.world.now, error.code))
+
+    def _control(self, connection: Any, opcode: Any) -> None:
+        if connection is not self._connection:
+            return
+        if opcode.name == "PONG":
+            self.perform(self.client.ponged(self.world.now))
+        else:
+            self.client.heard(self.world.now)
+
+    def _write(self, connection: Any) -> None:
+        try:
+            while connection is self._connection:
+                while self._outgoing and connection is self._connection:
+                    text = self._outgoing.popleft()
+                    if text is None:
+                        connection.ping()
+                    else:
+                        connection.send_text(text)
+                self._sendable.clear()
+                self._sendable.wait()
+        except Disconnected:
+            connection.abort()
+
+    def _close(self, code: int, reason: str) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        rest = [text for text in self._outgoing if text is not None]
+        self._forget()
+
+        def close() -> None:
+            try:
+                for text in rest:
+                    connection.send_text(text)
+                connection.close(code, reason)
+            except Disconnected:
+                connection.abort()
+
+        gevent.spawn(close)
+
+    def _forget(self) -> None:
+        self._connection = None
+        self._outgoing.clear()
+        self._sendable.set()
+
+    # --- the job ---------------------------------------------------------------------
+
+    def _run_job(self, dispatch: Any, cancelled: Event) -> None:
+        world, job_id = self.world, dispatch.job_id
+        script = world.script(job_id)
+        execution = world.history.executes(dispatch.run_id, job_id, self.agent_id)
+        state = script.end
+        for index, (n_lines, seconds) in enumerate(script.steps):
+            if not self._step(script, execution, index, n_lines, seconds, cancelled):
+                state = "cancelled"
+                break
+        execution.end = state
+        self.perform(self.client.job_finished(state, {"durationMs": 1}, world.now))
+        gevent.sleep(script.clean_s)
+        self.perform(self.client.job_cleaned(world.now))
+
+    def _step(
+        self, script: Script, execution: Any, index: int, n_lines: int, seconds: float,
+        cancelled: Event,
+    ) -> bool:  # fmt: skip
+        now = self.world.now
+        self.perform(self.client.job_step(index, f"step {index}", "running", now))
+        n_chunks = max(1, -(-n_lines // script.chunk))
+        for start in range(0, n_chunks * script.chunk, script.chunk):
+            lines = tuple(
+                f"{self.agent_id} {index} {number} ".ljust(script.width, "x")
+                for number in range(start, min(start + script.chunk, n_lines))
+            )
+            if lines:
+                execution.wrote(index, lines)
+                at_ms = int(self.world.wall() * 1000)
+                self.perform(self.client.job_log(index, lines, "stdout", at_ms, self.world.now))
+            if cancelled.wait(seconds / n_chunks):
+                obeys = 0.0 if self._force else script.obeys_s
+                gevent.sleep(obeys)
+                now = self.world.now
+                self.perform(self.client.job_step(index, f"step {index}", "cancelled", now))
+                return False
+        now = self.world.now
+        self.perform(self.client.job_step(index, f"step {index}", "success", now))
+        return True
