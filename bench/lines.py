@@ -5,7 +5,7 @@ import time
 import msgspec
 
 from bench import processes
-from bench.agent_end import line_frames
+from bench.agent_end import Agent, line_frames
 from bench.work import Work
 from bench.worker_end import Rig
 
@@ -37,18 +37,18 @@ def flow(rig: Rig, n_agents: int, n_lines: int, *, line: str = LINE) -> Flow:
     """``n_lines`` in all, from ``n_agents`` running jobs at once, all of them awaited."""
     loop, work = rig.loop, Work(rig)
     agents = rig.agents[:n_agents] or rig.add_agents(n_agents)
-    started: list[tuple[str, str]] = []
+    started: list[tuple[Agent, str, str]] = []
     for agent in agents:
         agent.automatic = False
-        agent.dispatched = lambda run_id, job_id: started.append((run_id, job_id))
-    frames = []
-    for n, agent in enumerate(agents):
+        agent.dispatched = lambda run_id, job_id, agent=agent: started.append(
+            (agent, run_id, job_id)
+        )
         work.offer()
-        loop.run(lambda n=n: len(started) > n, "jobs are dispatched")
-        run_id, job_id = started[n]
-        owner = next(a for a in agents if a.n_jobs and a not in [f[0] for f in frames])
-        owner.begin(run_id, job_id)
-        frames.append((owner, run_id, job_id, line_frames(run_id, job_id, [line] * LINES_A_CHUNK)))
+    loop.run(lambda: len(started) == n_agents, "jobs are dispatched")
+    frames = []
+    for agent, run_id, job_id in started:
+        agent.begin(run_id, job_id)
+        frames.append((agent, line_frames(run_id, job_id, [line] * LINES_A_CHUNK)))
     loop.rest(0.2)
     before = {pid: processes.usage([pid]) for pid in rig.worker.pids}
     left = {agent.name: n_lines // LINES_A_CHUNK // n_agents for agent in agents}
@@ -56,7 +56,7 @@ def flow(rig: Rig, n_agents: int, n_lines: int, *, line: str = LINE) -> Flow:
     began = time.perf_counter()
 
     def push() -> bool:
-        for agent, _run, _job, frame in frames:
+        for agent, frame in frames:
             while left[agent.name] and agent.end.unsent < _UNSENT_BYTES:
                 left[agent.name] -= 1
                 agent.end.send_raw(frame)
@@ -68,8 +68,7 @@ def flow(rig: Rig, n_agents: int, n_lines: int, *, line: str = LINE) -> Flow:
         processes.title(pid): processes.usage([pid]).since(used).cpu_s
         for pid, used in before.items()
     }
-    for agent, run_id, job_id, _frame in frames:
+    for agent, run_id, job_id in started:
         agent.finish(run_id, job_id)
-        agent.n_jobs = 0
     loop.run(lambda: work.n_ended >= n_agents, "jobs end")
     return Flow(n_sent=n_sent, n_arrived=work.n_lines, seconds=seconds, cpu=cpu)

@@ -17,6 +17,7 @@ from kici.contracts.link import Message
 from kici.contracts.link.lifecycle import ChildFailed, ChildReady, Hello, Ping, Pong
 from kici.shell import host
 from kici.shell.link import Link, LinkClosed, new_boot_id
+from kici.shell.trim import Trimmer
 
 #: Exit code of a child that cannot boot: the supervisor gives up on it at once.
 EXIT_CANNOT_BOOT = 3
@@ -65,7 +66,9 @@ class ChildShell:
             neighbour: Link(fd, name=boot.name, neighbour=neighbour, boot_id=self.boot_id)
             for neighbour, fd in boot.link_fds.items()
         }
+        trimmer = Trimmer()
         for neighbour, link in self._links.items():
+            link.passed = trimmer.passed
             link.send(Hello(name=boot.name, pid=os.getpid()))
             gevent.spawn(self._read, neighbour, link)
         if not host.links_report_eof():

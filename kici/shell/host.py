@@ -60,3 +60,15 @@ def set_process_title(title: str) -> bool:
         return False
     setproctitle(title)
     return True
+
+
+def return_freed_memory() -> bool:
+    """Let the C library return what it keeps of freed blocks; False where it cannot be asked
+    (musl and macOS return them by themselves)."""
+    try:
+        # Here: most processes never have a burst, and ctypes costs memory itself.
+        import ctypes
+
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (ImportError, OSError, AttributeError):
+        return False

@@ -10,7 +10,7 @@ import array
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import gevent
 import gevent.socket
@@ -66,6 +66,10 @@ def cut(number: int, data: bytes) -> list[bytes]:
     ]
 
 
+def _ignore(n_bytes: int) -> None:
+    """Nobody counts."""
+
+
 class Joiner:
     """Owns: the parts of the one message that is being received."""
 
@@ -97,6 +101,8 @@ class Link:
         self.name = name
         self.neighbour = neighbour
         self.boot_id = boot_id
+        #: Called with the size of each message in either direction; must not block.
+        self.passed: Callable[[int], None] = _ignore
         self._socket = gevent.socket.socket(fileno=fd)
         self._socket.setblocking(True)
         self._joiner = Joiner()
@@ -109,7 +115,9 @@ class Link:
 
         Descriptors in ``fds`` (at most one) are closed here once they are passed.
         """
-        self._queue.put((pack(self.name, self.boot_id, message), fds))
+        data = pack(self.name, self.boot_id, message)
+        self.passed(len(data))
+        self._queue.put((data, fds))
 
     def try_send(self, message: Message) -> bool:
         """As ``send``, but False at once when the neighbour is far behind: for views, which
@@ -127,6 +135,7 @@ class Link:
             fds.extend(new)
             whole = self._joiner.feed(part)
             if whole is not None:
+                self.passed(len(whole))
                 return unpack(whole), fds
 
     def flush(self, timeout_s: float) -> bool:
