@@ -14,6 +14,8 @@ TOOL = ROOT.parent / "shared" / "tools" / "container-engine"
 #: Runs the Python program in ``$CODE``; wants ``VOLUMES``.
 IMAGE = "kici-agent-test:1"
 _BASE = "kici-test:1"
+#: In the engine's namespace; plain HTTP is allowed there.
+REGISTRY_PORT = 5055
 #: Not all of /usr: engines put their init process into /usr/sbin.
 VOLUMES = ("/usr/bin:/usr/bin:ro", "/usr/lib:/usr/lib:ro", "/usr/lib64:/usr/lib64:ro")
 _DOCKERFILE = f"""FROM {_BASE}
@@ -45,7 +47,13 @@ class TestEngine:
         return f"unix://{self.socket}"
 
     def start(self):
-        self._tool("start", self.runtime, str(self.directory))
+        self.directory.mkdir(parents=True, exist_ok=True)
+        registries = self.directory / "registries.conf"
+        registries.write_text(
+            f'[[registry]]\nlocation = "127.0.0.1:{REGISTRY_PORT}"\ninsecure = true\n'
+        )
+        environ = {**os.environ, "CONTAINERS_REGISTRIES_CONF": str(registries)}
+        self._tool("start", self.runtime, str(self.directory), env=environ)
 
     def stop(self):
         self._tool("stop", str(self.directory))
@@ -74,15 +82,16 @@ class TestEngine:
         ]
         for mount in sorted(inside, key=len, reverse=True):
             subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.directory.parent, ignore_errors=True)
 
     @property
     def pid(self):
         return int((self.directory / "engine.pid").read_text())
 
-    def _tool(self, *arguments):
+    def _tool(self, *arguments, env=None):
         done = subprocess.run(
             ["bash", str(TOOL), *arguments],
+            env=env,
             capture_output=True,
             text=True,
             timeout=120,

@@ -17,7 +17,7 @@ from kici.pool.scalers.base import BackendEvent, EventKind, FoundAgent, LaunchSp
 from kici.pool.scalers.container_agent import Cancelled, ContainerAgent
 from kici.pool.scalers.container_calls import Calls, Seen, close_stream
 from kici.pool.scalers.container_yard import Yard
-from kici.pool.scalers.engine import TRANSPORT, Engine, EngineError, classify
+from kici.pool.scalers.engine import FIRST_ANSWER_S, TRANSPORT, Engine, EngineError, classify
 from kici.pool.scalers.images import Images
 from kici.pool.scalers.isolation import Isolation
 
@@ -28,8 +28,6 @@ POLL_S = 30.0
 #: core does either within seconds of ``found``.
 LEFTOVER_S = 600.0
 _LEFTOVER_GRACE_S = 5.0
-#: ``found`` and the first ``health`` wait so long for the engine's first answer.
-_FIRST_ANSWER_S = 5.0
 #: What engines call the end of a container.
 _ENDS = frozenset({"die", "died", "destroy", "remove"})
 
@@ -74,7 +72,7 @@ class ContainerBackend:
     # --- the contract ----------------------------------------------------------------
 
     def health(self) -> str:
-        self._engine.wait_asked(_FIRST_ANSWER_S)
+        self._engine.wait_asked(FIRST_ANSWER_S)
         return self._engine.reason or self._yard.trouble()
 
     def launch(self, spec: LaunchSpec) -> None:
@@ -92,7 +90,7 @@ class ContainerBackend:
             agent.reap(grace_s)
 
     def found(self) -> Sequence[FoundAgent]:
-        self._engine.wait_asked(_FIRST_ANSWER_S)
+        self._engine.wait_asked(FIRST_ANSWER_S)
         try:
             seen = self._calls.mine()
         except EngineError as error:
@@ -215,7 +213,7 @@ class ContainerBackend:
             since = self._first_seen.setdefault(one.container_id, now)
             if one.agent_id in self._condemned:
                 self._discard(one, 0.0, "it could not be removed before")
-            elif not one.alive:
+            elif one.ended:
                 self._discard(one, 0.0, "it ended while nobody watched")
             elif now - since >= LEFTOVER_S:
                 self._discard(one, _LEFTOVER_GRACE_S, "nobody claims it")

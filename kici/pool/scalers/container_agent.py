@@ -14,7 +14,14 @@ from kici.pool.scalers.agent_output import AgentOutput
 from kici.pool.scalers.base import KILL_S, EventKind, LaunchSpec
 from kici.pool.scalers.container_calls import Ended, close_stream
 from kici.pool.scalers.container_yard import Yard
-from kici.pool.scalers.engine import CONFLICT, DOWN, MISSING, TRANSPORT, EngineError
+from kici.pool.scalers.engine import (
+    CONFLICT,
+    DOWN,
+    FIRST_ANSWER_S,
+    MISSING,
+    TRANSPORT,
+    EngineError,
+)
 from kici.redaction import is_secret_name, redact
 
 log = logging.getLogger("kici.pool.container")
@@ -49,6 +56,7 @@ class ContainerAgent:
         self._address = ""
         self._problem = ""
         self._grace_s: float | None = None
+        self._give_up_at: float | None = None
         self._living = False
         self._ending = False
         self._dead = False
@@ -64,10 +72,10 @@ class ContainerAgent:
         """Everything; the final event and its detail."""
         self._living = True
         try:
-            if self._grace_s is not None:
-                raise Cancelled
             if self._spec is None:
                 self._take_over()
+            elif self._grace_s is not None:
+                raise Cancelled
             else:
                 self._bring_up(self._spec)
             self._wait()
@@ -100,8 +108,9 @@ class ContainerAgent:
         if self._grace_s is not None or self._ending:
             return
         self._grace_s = grace_s
+        self._give_up_at = time.monotonic() + grace_s + KILL_S
         self._changed.set()
-        if self._living and not self.up:
+        if self._living and not self.up and self._spec is not None:
             self.greenlet.kill(Cancelled, block=False)
 
     def ended(self) -> None:
@@ -127,6 +136,7 @@ class ContainerAgent:
 
     def _bring_up(self, spec: LaunchSpec) -> None:
         yard = self._yard
+        yard.engine.wait_asked(FIRST_ANSWER_S)
         client, target = yard.engine.client(), yard.engine.target
         assert target is not None
         image = spec.image or spec.label_set.image
@@ -206,14 +216,16 @@ class ContainerAgent:
                 gevent.sleep(0.1)
 
     def _take_over(self) -> None:
-        """Adopt; an engine that is away is waited for."""
-        while True:
-            self._yard.engine.up.wait()
+        """Adopt. An engine that is away is waited for, until the agent is to be reaped."""
+        alive, away = [], True
+        while away and not self._given_up():
             try:
+                self._yard.engine.up.wait(1.0)
                 alive = [one for one in self._calls.mine(self.agent_id) if one.alive]
-                break
+                away = False
             except EngineError:
-                gevent.sleep(1)
+                gevent.sleep(0.2)
+        self.left_behind = away
         self.up = True
         if not alive:
             self.ended()
@@ -226,6 +238,9 @@ class ContainerAgent:
         with contextlib.suppress(EngineError):
             if not self._calls.state(self.container_id).alive:
                 self.ended()
+
+    def _given_up(self) -> bool:
+        return self._give_up_at is not None and time.monotonic() >= self._give_up_at
 
     def _now_up(self) -> None:
         self.up = True

@@ -13,6 +13,7 @@ from kici.pool.scalers.engine import MISSING, TRANSPORT, Engine, EngineError, cl
 #: Added to a stop's own grace time: the engine kills after it.
 _STOP_SLACK_S = 2.0
 _ALIVE = frozenset({"running", "paused", "restarting", "stopping"})
+_ENDED = frozenset({"exited", "dead", "stopped"})
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +22,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     container_id: str
     agent_id: str
     alive: bool
+    #: It ran and does not any more; one that is being created is neither.
+    ended: bool
     address: str
     job_id: str | None = None
     run_id: str | None = None
@@ -166,6 +169,7 @@ def _seen(row: dict[str, Any]) -> Seen:
         container_id=row["Id"],
         agent_id=labels.get(made.AGENT_LABEL, ""),
         alive=row.get("State") in _ALIVE,
+        ended=row.get("State") in _ENDED,
         address=str((networks.get(made.NETWORK) or {}).get("IPAddress") or ""),
         job_id=labels.get(made.JOB_LABEL),
         run_id=labels.get(made.RUN_LABEL),

@@ -26,6 +26,8 @@ from kici.pool.scalers.engine_target import PODMAN, NoEngine, Target, find_targe
 log = logging.getLogger("kici.pool.container")
 #: One request; streams and pulls have their own limits.
 REQUEST_TIMEOUT_S = 30.0
+#: Launches, ``found`` and the first ``health`` wait so long for the engine's first answer.
+FIRST_ANSWER_S = 5.0
 #: While the engine does not answer.
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.5, 15.0
 #: Kept connections to a remote engine. More may be open at once (each followed output has
