@@ -16,11 +16,20 @@ from kici.web.projection import Projection
 from kici.web.shipper import Shipper
 from kici.web.tally import Tally
 
-__all__ = ["Desk", "Tell", "desk", "iso", "not_found", "reply"]
+__all__ = ["Desk", "Drawn", "Tell", "desk", "iso", "not_found", "reply"]
 
 
 class Tell(Protocol):
     def __call__(self, to: str, message: Message) -> None: ...
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """The page's parts as of one version of the projection: several browsers look at once,
+    and drawing costs a Raspberry Pi tens of milliseconds."""
+
+    version: int
+    at: float
+    body: bytes
 
 
 class Desk:
@@ -38,6 +47,7 @@ class Desk:
         self.started_at = started_at
         self.tally = Tally()
         self.events = Events()
+        self.drawn: Drawn | None = None
         #: None where nothing is shipped to Loki.
         self.shipper: Shipper | None = None
         self.feed = Feed(lambda watch: tell("pool", watch))

@@ -19,7 +19,7 @@ from kici.web.feed import Full, Subscription
 
 HEARTBEAT_S = 15.0
 #: Changes are told at most this often: a reader fetches what it shows anew each time.
-PACE_S = 0.5
+PACE_S = 1.0
 
 Stream = tuple[ExitStack, Iterator[bytes]]
 

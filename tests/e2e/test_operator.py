@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+import statistics
+import time
 
 import pytest
 
@@ -106,3 +108,23 @@ def test_routes_answer_while_sigterm_waits_for_a_job(house):
         assert house.web("GET", path)[0] == 200
     assert house.wait_end(job)["state"] == "success"
     assert house.worker.wait(20) == 0
+
+
+def test_two_hundred_bad_clients_disturb_neither_health_nor_jobs(house):
+    clients = []
+    try:
+        for number in range(200):
+            client = socket.create_connection(("127.0.0.1", house.port), timeout=5)
+            client.sendall(b"GET /health HTTP/1.1\r\nX: " if number % 2 else b"\x16\x03 junk")
+            clients.append(client)
+        job = house.submit("undisturbed", "echo yes")
+        assert house.wait_end(job)["state"] == "success"
+        times = []
+        for _ in range(20):
+            start = time.monotonic()
+            assert house.web("GET", "/health")[0] == 200
+            times.append(time.monotonic() - start)
+        assert statistics.median(times) < 0.05
+    finally:
+        for client in clients:
+            client.close()

@@ -3,11 +3,12 @@
 import time
 from pathlib import Path
 
+import msgspec
 from flask import Blueprint, Response, render_template
 
 from kici.contracts.link.views import JobView
 from kici.web.ansi import Style, to_html
-from kici.web.desk import desk, not_found, reply
+from kici.web.desk import Drawn, desk, not_found
 from kici.web.feed import Full
 from kici.web.page import page_facts
 
@@ -22,6 +23,8 @@ ASSETS = {
 }
 #: What page.js replaces when something changes.
 PARTS = ("head", "glance", "why", "jobs", "history", "agents", "links", "drain")
+#: Disk, memory and heat are looked at again after this long.
+DRAWN_S = 5.0
 #: A page without JavaScript waits this long for the first lines of a log.
 FIRST_LINES_S = 1.0
 
@@ -33,9 +36,15 @@ def page() -> str:
 
 @blueprint.get("/parts")
 def parts() -> Response:
-    """The sections of the page by id, as HTML."""
-    facts = page_facts(desk())
-    return reply({name: render_template(f"parts/{name}.html", **facts) for name in PARTS})
+    """The sections of the page by id, as HTML; drawn once for all who look at once."""
+    here, now = desk(), time.time()
+    version = here.projection.version
+    drawn = here.drawn
+    if drawn is None or drawn.version != version or now - drawn.at > DRAWN_S:
+        facts = page_facts(here)
+        html = {name: render_template(f"parts/{name}.html", **facts) for name in PARTS}
+        drawn = here.drawn = Drawn(version, now, msgspec.json.encode(html))
+    return Response(drawn.body, content_type="application/json")
 
 
 @blueprint.get("/assets/<name>")
