@@ -29,6 +29,8 @@ from kici.shell.websocket_server import ServerConnection
 _log = logging.getLogger(__name__)
 #: Frames waiting for an agent that does not read; it gets about five in a job's life.
 WRITE_QUEUE_LENGTH = 500
+#: How long an agent may leave answers to its own questions unread.
+ANSWER_TIMEOUT_S = 30.0
 #: How long an agent has to answer our close frame.
 CLOSE_TIMEOUT_S = 5.0
 _LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO}
@@ -65,6 +67,7 @@ class AgentSocket:
         self._held: list[bytes] | None = None
         self._reason = ""
         self._writer = gevent.spawn(self._write)
+        self._reader: object = None
 
     @property
     def registered(self) -> bool:
@@ -105,6 +108,7 @@ class AgentSocket:
 
     def run(self) -> None:
         """Serve until the connection is over."""
+        self._reader = gevent.getcurrent()
         try:
             self._perform(self._session.start(monotonic()))
             while True:
@@ -138,7 +142,7 @@ class AgentSocket:
             if isinstance(action, Said):
                 self._server.said(self, action.message)
             elif isinstance(action, Send):
-                self._enqueue(action.text)
+                self._answer(action.text)
             elif isinstance(action, Close):
                 self._reason = f"{action.code} {action.reason}"
                 self._enqueue(action)
@@ -179,6 +183,17 @@ class AgentSocket:
         except BundleFailed as failed:
             result.set_exception(failed)
         self.bundles.pop(request_id, None)
+
+    def _answer(self, text: str | bytes) -> None:
+        """Who asks faster than it reads the answers is not read meanwhile."""
+        if gevent.getcurrent() is not self._reader:
+            self._enqueue(text)  # the core must never wait for an agent
+            return
+        try:
+            self._queue.put(text, timeout=ANSWER_TIMEOUT_S)
+        except Full:
+            self._reason = "takes no answers"
+            self._connection.abort()
 
     def _enqueue(self, item: str | bytes | Close | PingAgent) -> bool:
         try:

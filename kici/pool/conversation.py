@@ -17,6 +17,7 @@ from kici.pool.actions import PauseAgent, ResumeAgent
 from kici.pool.adoption import run
 from kici.pool.agents import Agent
 from kici.pool.board import Board
+from kici.pool.dispatch import MAX_SHOWN
 from kici.pool.jobs import Job
 from kici.pool.staff import settle
 
@@ -160,7 +161,7 @@ def _step(board: Board, agent: Agent, message: StepStatus, now: float) -> None:
         seen = job.steps.get(index)
         job.steps[index] = StepView(
             index=index,
-            name=message.step_name or (seen.name if seen else ""),
+            name=message.step_name[:MAX_SHOWN] or (seen.name if seen else ""),
             state=state,
             started_at=seen.started_at if seen else message.timestamp / 1000,
             ended_at=message.timestamp / 1000 if state in _STEP_ENDS else None,
@@ -184,8 +185,9 @@ def _log(board: Board, agent: Agent, message: LogChunk, now: float) -> None:
     if job is None or not message.lines:
         return
     if not _still_open(job, now):
+        if not job.n_late_lines:  # said once: the agent decides how many there are
+            board.note("warning", "Log lines after the terminal report dropped", job=job)
         job.n_late_lines += len(message.lines)
-        board.note("warning", "Log lines after the terminal report dropped", job=job)
         return
     fit = job.numbers.fit(
         int(message.step_index), message.first_line, len(message.lines), message.n_covered

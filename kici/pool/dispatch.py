@@ -30,6 +30,11 @@ LIFTED = {
 #: Keys that are copied and stay (A33).
 COPIED = {"cacheOrgId": "org_id", "cacheRepoId": "repo_id", "cacheRefScope": "cache_ref_scope"}
 
+#: Characters of an id, which is repeated in everything that is said about its job.
+MAX_ID = 512
+#: Characters of a name as people see it; the agent gets the whole.
+MAX_SHOWN = 500
+
 _reroutes = msgspec.json.Decoder(JobReroute)
 
 
@@ -38,7 +43,8 @@ class Refused(Exception):
 
 
 class JobSpec(msgspec.Struct, kw_only=True):
-    """One job as offered. ``dispatch`` holds everything but message id and timestamp."""
+    """One job as offered. ``fields`` is the dispatch but message id and timestamp; the names
+    beside it are for people, and cut."""
 
     message_id: str
     job_name: str
@@ -61,6 +67,9 @@ def read_offer(reroute: bytes) -> JobSpec:
     """Parse and check an offer; ``Refused`` with the reason when it cannot be taken."""
     try:
         message = _reroutes.decode(reroute)
+        for name, value in (("runId", message.run_id), ("jobId", message.job_id)):
+            if len(value) > MAX_ID:
+                raise Refused(f"Invalid job.reroute: {name} is longer than {MAX_ID} characters")
         config = _config(message)
     except (msgspec.DecodeError, RecursionError) as error:
         # The text of msgspec's errors names fields and types, never values.
@@ -81,13 +90,13 @@ def read_offer(reroute: bytes) -> JobSpec:
         raise Refused(f"Invalid job: {error}") from None
     return JobSpec(
         message_id=message.message_id,
-        job_name=message.job_name,
-        workflow_name=message.workflow_name,
-        repo_url=message.repo_url or "",
-        ref=message.ref or "",
-        sha=message.sha or "",
-        request_id=message.request_id,
-        labels=tuple(message.runs_on_labels[0]) if message.runs_on_labels else (),
+        job_name=_shown(message.job_name),
+        workflow_name=_shown(message.workflow_name),
+        repo_url=_shown(message.repo_url),
+        ref=_shown(message.ref),
+        sha=_shown(message.sha),
+        request_id=_shown(message.request_id) or None,
+        labels=tuple(map(_shown, message.runs_on_labels[0])) if message.runs_on_labels else (),
         need=need,
         tried=message.tried_connections,
         max_hops=message.max_hops,
@@ -107,6 +116,10 @@ def _config(message: JobReroute) -> dict[str, Any]:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _shown(text: str | None) -> str:
+    return (text or "")[:MAX_SHOWN]
 
 
 def _dispatch_fields(message: JobReroute, config: dict[str, Any]) -> dict[str, Any]:

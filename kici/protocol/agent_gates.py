@@ -5,7 +5,7 @@ from typing import Protocol
 
 from kici.contracts.wire.agent import AgentRegister
 from kici.errors import RemoteError
-from kici.protocol.labels import canonical, canonical_set
+from kici.protocol.labels import MAX_LABELS, canonical, canonical_set
 
 PRIVILEGED = "kici:privileged:root"
 #: What an agent may say about itself beyond its token (0.9.1 adds ``kici:runtime:``).
@@ -14,6 +14,12 @@ SELF_REPORTED = ("kici:os:", "kici:arch:", "kici:host:", "kici:runtime:")
 NOT_ALLOWED = 4010
 #: The agent may try again (gate 3; anything malformed).
 INVALID = 4003
+
+
+#: Characters of a label, name or version; longer labels match no pattern either.
+MAX_TEXT = 256
+#: Jobs that one agent may claim to run.
+MAX_IN_FLIGHT = 1000
 
 
 class Grant(Protocol):
@@ -25,6 +31,26 @@ class Grant(Protocol):
     def labels(self) -> tuple[str, ...] | None: ...
     @property
     def mandatory_labels(self) -> tuple[str, ...]: ...
+
+
+def check_size(message: AgentRegister) -> RemoteError | None:
+    """Bounds of what an agent says about itself: all of it is shown and advertised, and one
+    heartbeat with it must stay below the coordinator's frame limit."""
+    texts = {
+        "agentId": message.agent_id,
+        "platform": message.platform,
+        "arch": message.arch,
+        "version": message.version,
+        "hostname": message.hostname,
+    }
+    for name, text in texts.items():
+        if text is not None and len(text) > MAX_TEXT:
+            return RemoteError(INVALID, f"{name} is longer than {MAX_TEXT} characters")
+    if len(message.labels) > MAX_LABELS or any(len(label) > MAX_TEXT for label in message.labels):
+        return RemoteError(INVALID, f"more than {MAX_LABELS} labels, or one above {MAX_TEXT}")
+    if len(message.in_flight_jobs or ()) > MAX_IN_FLIGHT:
+        return RemoteError(INVALID, f"more than {MAX_IN_FLIGHT} jobs in flight")
+    return None
 
 
 def token_bound(labels: Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,14 @@ from kici.contracts.wire import agent as wire
 from kici.errors import RemoteError
 from kici.protocol.agent_answers import DROPPED, answer
 from kici.protocol.agent_frames import is_sound, parse
-from kici.protocol.agent_gates import INVALID, NOT_ALLOWED, Grant, check_privileged, check_scope
+from kici.protocol.agent_gates import (
+    INVALID,
+    NOT_ALLOWED,
+    Grant,
+    check_privileged,
+    check_scope,
+    check_size,
+)
 from kici.protocol.agent_liveness import Liveness
 from kici.protocol.machine import Action, Actions, Close, Note, Send
 
@@ -193,7 +200,7 @@ class AgentSession:
         if again and message.agent_id != self.agent_id:
             # The reference leaves a phantom entry behind (1.8).
             return self._over(INVALID, "agentId changed on a registered connection")
-        problem = check_privileged(message, self.grant)
+        problem = check_size(message) or check_privileged(message, self.grant)
         if problem is None and self.grant is not None:
             problem = check_scope(message, self.grant.labels) or self._bind_grant(message)
         if problem is not None:

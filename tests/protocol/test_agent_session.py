@@ -617,3 +617,24 @@ def test_a_recorded_agent_gets_what_the_real_worker_said(name):
     assert [type(a.message).__struct_config__.tag for a in said] == [
         m["type"] for m in heard if m["type"] not in quiet
     ]
+
+
+# A9 A10
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"agent_id": "x" * 257}, "agentId is longer"),
+        ({"labels": [f"l{i}" for i in range(513)]}, "more than 512 labels"),
+        ({"labels": ["l" * 257]}, "one above 256"),
+        ({"hostname": "h" * 257}, "hostname is longer"),
+        ({"version": "v" * 1_000_000}, "version is longer"),
+        ({"inFlightJobs": [{"jobId": "j", "runId": "r"}] * 1001}, "jobs in flight"),
+    ],
+)
+def test_a_registration_that_would_swell_every_heartbeat_is_refused(said, words):
+    session = new_session("none")
+    session.start(0.0)
+    (close,) = session.receive(register(**said), 0.0)
+    assert isinstance(close, Close)
+    assert close.code == 4003
+    assert words in close.reason
