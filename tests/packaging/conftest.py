@@ -12,9 +12,16 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def packages():
-    """``build/deb`` with both packages of HEAD."""
-    subprocess.run(["packaging/build-deb"], cwd=ROOT, check=True, timeout=300)
+def revision():
+    """The commit under test, whatever is committed while the tests run."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True)
+    return done.stdout.decode().strip()
+
+
+@pytest.fixture(scope="session")
+def packages(revision):
+    """``build/deb`` with both packages of the commit."""
+    subprocess.run(["packaging/build-deb", revision], cwd=ROOT, check=True, timeout=300)
     return ROOT / "build/deb"
 
 

@@ -25,9 +25,9 @@ def _digests(directory):
     }
 
 
-def test_two_builds_of_one_commit_are_the_same_bytes(packages):
+def test_two_builds_of_one_commit_are_the_same_bytes(packages, revision):
     first = _digests(packages)
-    subprocess.run(["packaging/build-deb"], cwd=ROOT, check=True, timeout=300)
+    subprocess.run(["packaging/build-deb", revision], cwd=ROOT, check=True, timeout=300)
     assert _digests(packages) == first
     assert sum(name.endswith(".deb") for name in first) == 2
 
