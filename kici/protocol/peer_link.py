@@ -37,7 +37,15 @@ from kici.protocol.peer_actions import (
 )
 from kici.protocol.settings_pull import SettingsPull
 
+
+class _Tag(msgspec.Struct, frozen=True):
+    type: str
+
+
 _messages: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
+_tags: msgspec.json.Decoder[_Tag] = msgspec.json.Decoder(_Tag)
+#: Lines about invalid messages in one connection's life.
+MAX_COMPLAINTS = 20
 RELOAD_REFUSED = "Configuration reload is not supported by this worker"
 COLLECT_REFUSED = "Log collection is not supported by this worker"
 
@@ -79,6 +87,7 @@ class PeerLink:
         self._heard_at = 0.0
         self._unreceipted: dict[tuple[str, str], float] = {}
         self.counters: Counter[str] = Counter()
+        self._n_complaints = 0
 
     @property
     def deadline(self) -> float:
@@ -130,11 +139,24 @@ class PeerLink:
         """One decrypted message; what is unknown or invalid is dropped and counted (4.22)."""
         try:
             message = _messages.decode(plain)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.counters["invalid_messages"] += 1
-            return []
+            return self._complain(plain, error)
         handler = _HANDLERS[type(message)]
         return handler(self, message, plain, now)
+
+    def _complain(self, plain: bytes, error: Exception) -> Actions:
+        """A line when the type is ours: a job may wait in it. Other types are no mistake."""
+        try:
+            kind = _tags.decode(plain).type
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return []
+        self._n_complaints += kind in _KNOWN
+        if kind not in _KNOWN or self._n_complaints > MAX_COMPLAINTS:
+            return []
+        # The text of msgspec's errors names fields and types, never values.
+        fields = {"type": kind, "error": str(error), "coordinator": self._owner}
+        return [Note("warn", "Invalid message from coordinator dropped", fields)]
 
     def _heartbeat(self, now: float) -> Actions:
         self._heartbeat_at = now + self._settings.heartbeat_interval_s
@@ -222,6 +244,8 @@ _HANDLERS: dict[type, Callable[[PeerLink, Any, bytes, float], Actions]] = {
     PeerConfigReload: PeerLink._on_reload,
     PeerLogsCollectRequest: PeerLink._on_collect,
 }
+
+_KNOWN = frozenset(str(one.__struct_config__.tag) for one in _HANDLERS)
 
 
 def leaving(instance_id: str) -> bytes:

@@ -337,6 +337,18 @@ def test_receipts_cancels_and_revocations_are_passed_on(pair):
 
 
 # P68
+def test_an_invalid_message_of_a_known_type_is_noted_a_few_times(pair):
+    pair.join()
+    (note,) = pair.say(REROUTE | {"cloneToken": 5, "jobName": "hunter2"})
+    assert note.fields["type"] == "job.reroute"
+    assert "cloneToken" in note.fields["error"]
+    assert "hunter2" not in str(note)
+    for _ in range(100):
+        pair.say(REROUTE | {"jobId": None})
+    assert pair.say(REROUTE | {"jobId": None}) == []
+
+
+# P68
 def test_noise_is_counted_and_answered_by_nothing(pair):
     pair.join()
     for noise in (b"[]", b"{}", b"\xff\xfe", b'{"type":"raft.vote.request"}', b"[" * 5000):
