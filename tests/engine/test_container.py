@@ -320,6 +320,22 @@ def test_an_ended_leftover_is_cleared_away_and_says_why(world, engine, tmp_path,
     assert record.reason == "it ended while nobody watched"
 
 
+# S111
+def test_a_running_agent_is_a_leftover_only_when_it_was_offered_in_vain(
+    world, engine, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("kici.pool.scalers.container.LEFTOVER_S", 0.0)
+    first = World(engine, tmp_path)
+    until(lambda: first.backend.health() == "")
+    agent = first.started()
+    first.backend.close()
+    world.backend._reconcile()
+    assert len(world.containers()) == 1
+    assert [one.agent_id for one in world.backend.found()] == [agent]
+    world.backend._reconcile()
+    until(lambda: world.containers() == [])
+
+
 def test_a_container_removed_behind_our_back_is_an_end(world):
     agent = world.started()
     world.client().remove_container(f"kici-{agent}", force=True)

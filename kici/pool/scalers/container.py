@@ -24,8 +24,9 @@ from kici.pool.scalers.isolation import Isolation
 log = logging.getLogger("kici.pool.container")
 #: The backup of the event stream, and how soon an engine's absence is noticed.
 POLL_S = 30.0
-#: A running container of ours that nobody adopts or reaps for so long is a leftover. The
-#: core does either within seconds of ``found``.
+#: A running container of ours that was offered through ``found`` and that nobody adopts or
+#: reaps for so long is a leftover: the core does either within seconds. One that was never
+#: offered (the engine was away then) may be at work, and stays until a later ``found``.
 LEFTOVER_S = 600.0
 _LEFTOVER_GRACE_S = 5.0
 #: What engines call the end of a container.
@@ -66,6 +67,8 @@ class ContainerBackend:
         self._agents: dict[str, ContainerAgent] = {}
         #: Agents whose container could not be removed because the engine was away.
         self._condemned: set[str] = set()
+        #: Container ids told to the core through ``found``.
+        self._offered: set[str] = set()
         self._first_seen: dict[str, float] = {}
         self._helpers = [gevent.spawn(self._watch), gevent.spawn(self._poll)]
 
@@ -96,6 +99,10 @@ class ContainerBackend:
         except EngineError as error:
             log.warning("Cannot look for agents: %s", error, extra={"scaler": self._scaler.name})
             return []
+        living = [
+            one for one in seen if one.alive and one.agent_id and one.agent_id not in self._agents
+        ]
+        self._offered |= {one.container_id for one in living}
         return [
             FoundAgent(
                 agent_id=one.agent_id,
@@ -103,8 +110,7 @@ class ContainerBackend:
                 run_id=one.run_id,
                 label_set_labels=one.labels,
             )
-            for one in seen
-            if one.alive and one.agent_id and one.agent_id not in self._agents
+            for one in living
         ]
 
     def adopt(self, agent_id: str) -> None:
@@ -209,12 +215,13 @@ class ContainerBackend:
         strangers = [one for one in seen if one.agent_id not in self._agents]
         ids = {one.container_id for one in strangers}
         self._first_seen = {key: at for key, at in self._first_seen.items() if key in ids}
+        self._offered &= ids
         for one in strangers:
             since = self._first_seen.setdefault(one.container_id, now)
             if one.agent_id in self._condemned:
                 self._discard(one, 0.0, "it could not be removed before")
             elif one.ended:
                 self._discard(one, 0.0, "it ended while nobody watched")
-            elif now - since >= LEFTOVER_S:
+            elif one.container_id in self._offered and now - since >= LEFTOVER_S:
                 self._discard(one, _LEFTOVER_GRACE_S, "nobody claims it")
         self._condemned &= {one.agent_id for one in seen}
