@@ -78,6 +78,7 @@ def page_facts(desk: Desk) -> dict[str, Any]:
         "marks": entries[:MARKS],
         "groups": list(groups(capacity, projection.all(AgentView, now)[:MAX_ROWS])),
         "children": projection.all(ChildState, now),
+        "stale": [source.name for source in projection.sources(now) if source.is_stale],
         "spool": projection.one(SpoolState),
         "machine": machine_facts(desk.settings.data_dir),
     }

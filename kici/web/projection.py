@@ -55,6 +55,16 @@ class Fact(msgspec.Struct, frozen=True):
     at: float
 
 
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """One owner: the start of its current process, when it last spoke (wall-clock seconds),
+    and whether something shown is still what its predecessor said."""
+
+    name: str
+    booted_at: float
+    heard_at: float
+    is_stale: bool
+
+
 class Projection:
     """Owns: copies only. Told by: every neighbour, through ``apply``."""
 
@@ -63,16 +73,19 @@ class Projection:
         self.version = 0
         self.refusals: deque[views.DeclineView] = deque(maxlen=MAX_REFUSALS)
         self._boots: dict[str, tuple[str, float]] = {}
+        self._heard_at: dict[str, float] = {}
         self._rows: dict[type[Message], dict[Any, Fact]] = {kind: {} for kind in KEYS}
 
     def apply(self, sender: str, boot_id: str, body: Message, now: float) -> bool:
         """Take one message in; False when it is old news (superseded or of a dead owner)."""
         if isinstance(body, lifecycle.Hello):
             self._boots[sender] = (boot_id, now)
+            self._heard_at[sender] = now
             self.version += 1
             return True
         if self._boots.setdefault(sender, (boot_id, now))[0] != boot_id:
             return False  # it was queued before the owner's restart
+        self._heard_at[sender] = now
         if isinstance(body, views.DeclineView):
             self.refusals.append(body)
             self.version += 1
@@ -96,10 +109,22 @@ class Projection:
         """True for what an owner said before its last restart."""
         return self._boots[fact.sender][0] != fact.boot_id
 
-    def booted_at(self, sender: str) -> float | None:
-        """When ``sender``'s current process was first heard of."""
-        boot = self._boots.get(sender)
-        return boot[1] if boot else None
+    def sources(self, now: float) -> list["Source"]:
+        """How old what each owner said is; an owner never heard of is missing."""
+        return [
+            Source(
+                name=name,
+                booted_at=since,
+                heard_at=self._heard_at.get(name, since),
+                is_stale=any(
+                    fact.sender == name and fact.boot_id != boot_id
+                    for rows in self._rows.values()
+                    for fact in rows.values()
+                    if not self._given_up(fact, now)
+                ),
+            )
+            for name, (boot_id, since) in self._boots.items()
+        ]
 
     def _keep(self, fact: Fact, key: Any) -> bool:
         rows = self._rows[type(fact.body)]

@@ -9,6 +9,7 @@ from kici.contracts.link.views import JobView, PeerState, PoolCapacity, SpoolSta
 from kici.contracts.states import ConnectionState
 from kici.web.desk import Desk, iso
 from kici.web.history import Entry
+from kici.web.projection import Source
 
 #: ``recentJobs`` of ``/status`` (worker surface 3.5).
 RECENT = 20
@@ -108,6 +109,16 @@ def child_view(child: ChildState) -> dict[str, Any]:
         "restarts": child.n_restarts,
         "since": iso(child.since),
         "reason": child.reason,
+    }
+
+
+def source_view(source: Source) -> dict[str, Any]:
+    """How old the facts of one process are."""
+    return {
+        "name": source.name,
+        "bootedAt": iso(source.booted_at),
+        "heardAt": iso(source.heard_at),
+        "stale": source.is_stale,
     }
 
 

@@ -103,3 +103,16 @@ def test_every_change_is_seen_in_the_version() -> None:
     before = seen.version
     seen.apply("supervisor", "b", drain, 0)
     assert seen.version > before
+
+
+def test_each_owner_has_an_age_and_is_stale_until_it_speaks_anew() -> None:
+    seen = Projection()
+    seen.apply("pool", "b1", capacity(1), 5)
+    (source,) = seen.sources(6)
+    assert (source.booted_at, source.heard_at, source.is_stale) == (5, 5, False)
+    seen.apply("pool", "b2", HELLO, 10)
+    assert [source.is_stale for source in seen.sources(11)] == [True]
+    assert [source.is_stale for source in seen.sources(10 + STALE_KEEP_S + 1)] == [False]
+    seen.apply("pool", "b2", capacity(1), 12)
+    (source,) = seen.sources(12)
+    assert (source.booted_at, source.heard_at, source.is_stale) == (10, 12, False)

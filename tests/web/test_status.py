@@ -66,6 +66,21 @@ def test_what_was_queued_before_an_owners_restart_is_ignored(web: WebChild) -> N
     assert body["coordinatorConnection"] == "connecting"
 
 
+def test_an_owners_restart_is_shown_as_stale_until_its_snapshot(web: WebChild) -> None:
+    def pool(body: dict) -> dict:
+        return next((s for s in body["sources"] if s["name"] == "pool"), {})
+
+    web.pool.tell(capacity(1, slot("a")))
+    web.eventually("/status", lambda b: b["agents"]["total"] == 1)
+    web.pool.restart()
+    body = web.eventually("/status", lambda b: pool(b)["stale"])
+    assert body["agents"]["total"] == 1
+    assert b"has just started anew" in web.request("GET", "/")[2]
+    web.pool.tell(capacity(1))
+    body = web.eventually("/status", lambda b: not pool(b)["stale"])
+    assert body["agents"]["total"] == 0
+
+
 def test_agents_and_jobs_are_the_pools_numbers(web: WebChild) -> None:
     web.pool.tell(capacity(1, slot("a", 1), slot("b", 2), slot("c"), n_queued_jobs=4))
     body = web.eventually("/status", lambda b: b["activeJobs"] == 3)

@@ -36,6 +36,7 @@ def status() -> Response:
             **summary.capacity_view(projection.one(PoolCapacity)),
             **summary.storage_view(here),
             "processes": [summary.child_view(child) for child in projection.all(ChildState, now)],
+            "sources": [summary.source_view(source) for source in projection.sources(now)],
             "lastReload": summary.reload_view(projection.one(ReloadResult)),
             "loki": here.shipper.facts() if here.shipper else None,
             "historyError": here.history.error or None,
