@@ -14,12 +14,12 @@ from collections.abc import Callable
 import gevent
 from gevent.lock import BoundedSemaphore
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidURI, WebSocketException
+from websockets.exceptions import InvalidURI
 from websockets.frames import Opcode
+from websockets.protocol import State
 from websockets.uri import WebSocketURI, parse_uri
 
-from kici.errors import KiciError
-from kici.shell.dial import ConnectFailed, close_quietly, dial, read_upgrade
+from kici.shell.dial import ConnectFailed, Disconnected, close_quietly, dial, read_upgrade
 
 __all__ = ["ClientConnection", "ConnectFailed", "Disconnected", "connect"]
 
@@ -33,15 +33,6 @@ _SLICE_BYTES = 256 * 1024
 _silent = logging.getLogger("kici.websocket.silent")
 _silent.propagate = False
 _silent.setLevel(logging.CRITICAL + 1)
-
-
-class Disconnected(KiciError):
-    """The connection is over; ``code`` 1006 means: without a close frame."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"{code} {reason}".rstrip())
-        self.code = code
-        self.reason = reason
 
 
 def connect(url: str, *, timeout_s: float, max_size: int) -> "ClientConnection":
@@ -86,7 +77,7 @@ class ClientConnection:
         self._write_lock = BoundedSemaphore()
         self._read_lock = BoundedSemaphore()
         self._over: Disconnected | None = None
-        #: Called with PING or PONG by the reading greenlet; must not block or raise.
+        #: Given PING or PONG by the reading greenlet; must not block or raise.
         self.on_control: Callable[[Opcode], None] | None = None
 
     @property
@@ -104,6 +95,10 @@ class ClientConnection:
         if self._protocol.handshake_exc is not None:
             raise ConnectFailed(f"bad upgrade answer: {self._protocol.handshake_exc}", 101)
         self._take_events()
+        # A server that refuses us may send its close frame along with the 101.
+        with contextlib.suppress(Disconnected):
+            self._flush()
+        self._notice_end(at_eof=False)
 
     def send_text(self, text: str | bytes) -> None:
         """Write one text frame; ``bytes`` must be valid UTF-8. Raises ``Disconnected``.
@@ -145,7 +140,7 @@ class ClientConnection:
     def close(self, code: int = 1000, reason: str = "", timeout_s: float = 5.0) -> None:
         """Close with the handshake; whatever has not happened after ``timeout_s`` is cut."""
         with gevent.Timeout(timeout_s, False):
-            with contextlib.suppress(Disconnected, WebSocketException), self._write_lock:
+            with contextlib.suppress(Disconnected), self._write_lock:
                 self._require_open()
                 self._protocol.send_close(code, reason[:120])
                 self._write_out()
@@ -158,11 +153,16 @@ class ClientConnection:
 
     def abort(self) -> None:
         """Close the socket now, without a close frame. Harmless when repeated."""
+        self._notice_end(at_eof=False)  # a reason that was read counts more than ours
         self._end(1006, "aborted")
 
     def _require_open(self) -> None:
         if self._over is not None:
             raise self._over
+        if self._protocol.state is not State.OPEN:
+            # A close frame is read or written: nothing may follow ours.
+            close = self._protocol.close_rcvd or self._protocol.close_sent
+            raise Disconnected(close.code, close.reason) if close else Disconnected(1006, "")
 
     def _pump(self) -> None:
         """One read from the socket, and everything that follows from it."""

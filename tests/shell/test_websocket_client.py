@@ -160,6 +160,27 @@ def test_the_close_of_the_server_is_reported_and_answered(dialled, server):
     assert server.protocol.close_rcvd.code == 4001
 
 
+def test_a_send_beside_our_own_close_is_disconnected(server):
+    def upgrade_only():
+        server.accept()
+        server.protocol.receive_data(server.raw.recv(65536))
+        (request,) = server.protocol.events_received()
+        server.protocol.send_response(server.protocol.accept(request))
+        server.flush()
+
+    task = gevent.spawn(upgrade_only)
+    connection = connect(server.url(), timeout_s=5, max_size=LIMIT)
+    closer = gevent.spawn(connection.close, 1000, "bye", 5)
+    gevent.sleep(0)
+    for send in (lambda: connection.send_text("x"), connection.ping):
+        with pytest.raises(Disconnected) as over:
+            send()
+        assert (over.value.code, over.value.reason) == (1000, "bye")
+    connection.abort()
+    closer.get(timeout=5)
+    task.kill()
+
+
 def test_our_close_waits_for_the_handshake_while_another_greenlet_reads(dialled, server):
     reader = gevent.spawn(lambda: pytest.raises(Disconnected, dialled.receive))
     gevent.sleep(0)
