@@ -14,7 +14,6 @@ from kici.errors import ConfigError, Problem
 #: Known, and either without effect here or meant for the real agent only.
 IGNORED = frozenset(
     (
-        "KICI_PORT",
         "KICI_EXECUTION_MODE",
         "KICI_SANDBOX",
         "KICI_SANDBOX_NETWORK",
@@ -57,6 +56,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_log_bytes: int = 10 * 2**20
     drop_on_backpressure: bool = False
     log_level: str = "info"
+    #: Where /health and /ready are served; port 0: nowhere.
+    host: str = "0.0.0.0"
+    port: int = 0
 
     def __repr__(self) -> str:
         return f"AgentSettings(agent_id={self.agent_id!r}, url={self.url!r})"
@@ -82,6 +84,14 @@ class _Reader:
             self.problems.append(Problem(name, f"must be a number of at least {low:g}"))
             return default
         return value
+
+    def port(self, name: str) -> int:
+        """0 when unset."""
+        text = self.get(name) or "0"
+        if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
+            self.problems.append(Problem(name, "must be a port, 0 to 65535"))
+            return 0
+        return int(text)
 
     def choice(self, name: str, default: str, known: tuple[str, ...]) -> str:
         value = self.get(name) or default
@@ -124,6 +134,8 @@ def read_settings(
         ),
         log_level=read.choice("KICI_LOG_LEVEL", "info", ("trace", "debug", "info", "warn",
                                                           "warning", "error", "fatal")),
+        host=read.get("KICI_HOST") or "0.0.0.0",
+        port=read.port("KICI_PORT"),
     )  # fmt: skip
     _unknown(read, tolerant=managed)
     read.problems += [Problem(tool, "is not on PATH") for tool in ("git", "bash") if not find(tool)]

@@ -2,6 +2,7 @@
 
 import json
 import queue
+import threading
 import time
 from typing import Any
 
@@ -20,10 +21,14 @@ class WorkerSide:
         self.seen: list[dict[str, Any]] = []
         self.sizes: list[tuple[float, int]] = []
         self._frames: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        #: Cleared, nothing more is read: the agent's socket fills up.
+        self.reading = threading.Event()
+        self.reading.set()
 
     def read_all(self) -> None:
         try:
             for text in self.connection:
+                self.reading.wait(DEADLINE_S)
                 self.sizes.append((time.monotonic(), len(text)))
                 self._frames.put(json.loads(text))
         except ConnectionClosed:
@@ -119,8 +124,6 @@ class ScriptedWorker:
         )
         self.port = self._server.socket.getsockname()[1]
         self.url = f"ws://127.0.0.1:{self.port}/ws"
-        import threading
-
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 
