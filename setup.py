@@ -17,11 +17,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["kici", "kici.*"]),
-    package_data={"kici.web": ["templates/*", "static/*", "*.yaml"]},
+    package_data={"kici.web": ["templates/*", "templates/parts/*", "static/*", "*.yaml"]},
     install_requires=[
         "gevent>=24.11",
         "gevent-websocket>=0.10.1",
-        "flask>=3.0",
+        "flask>=3.1",
         "supervisor>=4.2.5",
         "PyYAML>=6.0",
         "docker>=7.1",
