@@ -23,6 +23,7 @@ from kici.pool.events import (
     AgentRegistered,
     AgentSaid,
     AgentsFound,
+    AgentsSought,
     BackendReported,
     Event,
     HealthChanged,
@@ -97,7 +98,10 @@ class PoolCore:
                 self._backend(report, now)
             case LedgerRefused():
                 supply.ledger_refused(board, event, now)
+            case AgentsSought(scalers):
+                board.scaling.seek(scalers, now)
             case AgentsFound():
+                board.scaling.sought(event.scaler)
                 supply.found(board, event, now)
             case HealthChanged(scaler, reason):
                 board.scaling.health_changed(scaler, reason)

@@ -59,8 +59,14 @@ class HealthChanged(Event, frozen=True):
     reason: str
 
 
+class AgentsSought(Event, frozen=True):
+    """Backends are asked what exists; until ``AgentsFound`` nothing of one is started."""
+
+    scalers: Sequence[str]
+
+
 class AgentsFound(Event, frozen=True):
-    """What a backend found at start, with our owner mark (house.md section 3)."""
+    """What a backend found at start, with our owner mark (house.md section 3); maybe nothing."""
 
     scaler: str
     agents: Sequence[FoundAgent]

@@ -13,6 +13,7 @@ from kici.pool.actions import LaunchAgent, ReapAgent
 from kici.pool.environment import agent_environment, labels_for
 from kici.pool.events import (
     AgentsFound,
+    AgentsSought,
     BackendReported,
     Event,
     HealthChanged,
@@ -48,9 +49,10 @@ class Fleet:
         """Make the backends of new and changed scalers, and see what they find."""
         self._pools = {pool.name: pool.cap for pool in config.machine_pools}
         state_dir = str(Path(self._settings.data_dir, "scalers"))
-        for scaler in config.scalers:
-            if self._scalers.get(scaler.name) == scaler:
-                continue
+        new = [one for one in config.scalers if self._scalers.get(one.name) != one]
+        # All of them before anything else: this event may place jobs already.
+        self._tell(AgentsSought([scaler.name for scaler in new]))
+        for scaler in new:
             self._scalers[scaler.name] = scaler
             self._backends.pop(scaler.name, None)
             for label_set in scaler.label_sets:
@@ -65,6 +67,7 @@ class Fleet:
             except Unsupported as reason:
                 _log.warning("Scaler %s cannot be used: %s", scaler.name, reason)
                 self._set_health(scaler.name, str(reason))
+                self._tell(AgentsFound(scaler.name, []))
                 continue
             self._backends[scaler.name] = backend
             gevent.spawn(self._look, scaler.name, backend)
@@ -127,8 +130,7 @@ class Fleet:
     def _look(self, name: str, backend: Backend) -> None:
         self._set_health(name, backend.health())
         found = [one for one in backend.found() if one.agent_id not in self._agents]
-        if found:
-            self._tell(AgentsFound(name, found))
+        self._tell(AgentsFound(name, found))
 
     def _reserve_and_launch(self, action: LaunchAgent, scaler: Scaler) -> None:
         assert scaler.machine_pool is not None

@@ -91,6 +91,8 @@ class Pool:
         self._showing = Showing(lambda view: shell.try_tell("web", view))
 
     def run(self) -> int:
+        # First ask what exists, or the warm pools would be filled twice.
+        self._fleet.configure(self._shell.config.scalers)
         self._enqueue(self._core.start(monotonic()))
         helpers = [
             gevent.spawn(self._perform_all),
@@ -99,7 +101,6 @@ class Pool:
         ]
         for helper in helpers:
             helper.link_exception(_crash)
-        self._fleet.configure(self._shell.config.scalers)
         self._shell.ready()
         while True:
             received = self._shell.inbox.get()

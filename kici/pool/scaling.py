@@ -22,6 +22,9 @@ BACKOFF_MAX_S = 300.0
 BREAKER_FAILURES = 5
 #: Agents of one scaler that may be on their way at once (scaler spec 2.17).
 MAX_CONCURRENT_SPAWNS = 8
+#: After a start a backend is asked what exists. Until it answers nothing of it is started,
+#: or there would be more agents than allowed; one that does not answer is not waited for.
+SEEK_S = 30.0
 
 ON_THE_WAY = frozenset({AgentState.REQUESTED, AgentState.STARTING})
 
@@ -57,6 +60,7 @@ class Scaling:
         self._registry = registry
         self._troubles: dict[tuple[str, int], Trouble] = {}
         self._health: dict[str, str] = {}
+        self._seeking: dict[str, float] = {}
         self.configure(config)
 
     def configure(self, config: ScalerConfig) -> None:
@@ -102,6 +106,14 @@ class Scaling:
             return None
         return self._targets[self.config.scalers[offer.scaler].name, offer.label_set]
 
+    def seek(self, scalers: Iterable[str], now: float) -> None:
+        """These backends are asked what exists."""
+        self._seeking.update(dict.fromkeys(scalers, now + SEEK_S))
+
+    def sought(self, scaler: str) -> None:
+        """It has answered."""
+        self._seeking.pop(scaler, None)
+
     def health_changed(self, scaler: str, reason: str) -> None:
         self._health[scaler] = reason
 
@@ -136,7 +148,8 @@ class Scaling:
         return trouble.retry_at if trouble is not None else now
 
     def retries(self, now: float) -> list[float]:
-        return [trouble.retry_at for trouble in self._troubles.values() if trouble.retry_at > now]
+        moments = [trouble.retry_at for trouble in self._troubles.values()]
+        return [at for at in (*moments, *self._seeking.values()) if at > now]
 
     def obstacle(self, target: Target, requests: ResourceSpec, now: float) -> str:
         """Why no agent can be started right now; empty when one can (2.4 step 4, 2.6)."""
@@ -145,6 +158,8 @@ class Scaling:
         made = [agent for agent in self._registry if agent.scaler is not None]
         if reason := self.health(target.scaler):
             return reason
+        if self._seeking.get(name, now) > now:
+            return "looking for agents of an earlier start"
         if self.retry_at(target, now) > now:
             return "waiting after a failed start"
         if len(made) >= self.config.global_max_agents:

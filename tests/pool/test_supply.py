@@ -1,12 +1,13 @@
 """Agents are started when they are needed, never more than allowed, and used once."""
 
+import msgspec
 import pytest
 
 from kici.config.model import ResourceCap, Resources, ResourceSpec, WarmPool
 from kici.contracts.link.jobs import JobAccepted, JobDeclined
 from kici.contracts.states import AgentState, JobState
 from kici.errors import RemoteError
-from kici.pool.events import AgentsFound, HealthChanged, LedgerRefused, ScalersChanged
+from kici.pool.events import AgentsFound, AgentsSought, HealthChanged, LedgerRefused, ScalersChanged
 from kici.pool.scalers.base import FoundAgent
 from tests.support.pool_world import World, config, key, label_set, scaler
 
@@ -350,3 +351,23 @@ def test_found_agent_that_never_comes_gives_its_job_to_another():
     assert [one.agent_id for one in world.reaped] == ["scaler-fake-1"]
     world.arrive()
     assert len(world.dispatches()) == 1
+
+
+def test_nothing_is_started_before_the_backend_has_said_what_exists():
+    world = World(scaler())
+    world.do(AgentsSought(["s1"]))
+    world.offer()
+    assert not world.launched
+    found = FoundAgent(agent_id="old-1", job_id=None, run_id=None, label_set_labels=("linux",))
+    world.do(AgentsFound("s1", [found, msgspec.structs.replace(found, agent_id="old-2")]))
+    assert not world.launched  # both places are taken
+
+
+def test_a_backend_that_never_says_what_exists_is_not_waited_for_without_end():
+    world = World(scaler())
+    world.do(AgentsSought(["s1"]))
+    world.offer()
+    world.wait(29)
+    assert not world.launched
+    world.wait(2)
+    assert len(world.launched) == 1

@@ -14,6 +14,8 @@ from kici.contracts.states import WIRE_TERMINAL
 from kici.coordinator.document import read_document
 from kici.coordinator.service import Service
 from kici.coordinator.settings import CoordinatorSettings
+from kici.coordinator.store import Store
+from kici.coordinator.tokens import Tokens
 from kici.peer import coordinator as peer_coordinator
 from kici.peer.main import Peer
 from kici.pool import scalers as pool_scalers
@@ -62,6 +64,7 @@ class Coordinator:
         def live() -> None:
             settings = CoordinatorSettings(data_dir=str(self.dir), instance_id=self.name)
             self.service = service = Service(settings)
+            service.tokens = world.tokens
             service.store.on_begin = lambda: gevent.spawn_later(0.1, service.flush)
             reports = service.dispatcher.reports
             progress = reports.progress
@@ -120,6 +123,9 @@ class World:
         self._scripts: dict[str, Script] = {}
         sim_backend.worlds[:] = [self]
         peer_coordinator.connect = self.dial_coordinator
+        # Coordinators of one cluster share the database that knows the credentials.
+        self.shared = Store(directory / "shared", lambda: int(self.wall() * 1000))
+        self.tokens = Tokens(self.shared)
         n = self.random.choice((1, 1, 2))
         self.coordinators = [Coordinator(self, index) for index in range(n)]
         for one in self.coordinators:
@@ -149,10 +155,11 @@ class World:
     # --- the worker ------------------------------------------------------------------
 
     def configure(self) -> None:
-        """Mint a token at each coordinator and make the worker's configuration."""
-        token = self.coordinators[0].service.tokens.mint("worker").token
+        """Mint a token and make the worker's configuration."""
+        token = self.tokens.mint("worker").token
         rng = self.random
         base = Path(self.dir, "worker")
+        base.mkdir(mode=0o700)
         warm = WarmPool(enabled=True, size=1, idle_timeout_s=120.0)
         enriched = (*LABELS, "kici:agent:fake")
         label_set = LabelSet(labels=LABELS, enriched=enriched, agent_labels=LABELS)
@@ -183,16 +190,6 @@ class World:
         )
         for pair in (("peer", "pool"), ("pool", "peer")):
             self.kernels[pair] = Kernel()
-        for other in self.coordinators[1:]:
-            # All share one join token in the configuration: let the others know it.
-            self._copy_token(other)
-
-    def _copy_token(self, other: Coordinator) -> None:
-        rows = self.coordinators[0].service.store.read("SELECT * FROM join_tokens")
-        for row in rows:
-            marks = ",".join("?" * len(row))
-            other.service.store.write(f"INSERT INTO join_tokens VALUES ({marks})", *row)
-        other.service.store.commit()
 
     def start_worker(self) -> None:
         for name in ("pool", "peer"):
@@ -393,6 +390,7 @@ class World:
             one.kill()
         for agent in self.agents.values():
             self.loop.kill(agent.process)
+        self.shared._db.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
