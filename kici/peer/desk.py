@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
+import gevent
 from gevent.event import Event
 
 from kici.contracts.link import JobKey, Message
@@ -17,6 +18,7 @@ from kici.contracts.link.jobs import (
     JobProgressed,
     JobStored,
     LogCredit,
+    OutboxState,
     ScalerReported,
 )
 from kici.contracts.wire import encode
@@ -37,6 +39,8 @@ log = logging.getLogger("kici.peer")
 CREDIT_BYTES = 2**20
 #: Given back in such steps, not for each line.
 _REFUND_BYTES = 64 * 1024
+#: A confirmed record may stay this long, so that many deletions are one task.
+FORGET_AFTER_S = 0.2
 #: Records of URLs that are configured no more go to any coordinator after this long (5.3).
 ORPHAN_AFTER_S = 600.0
 
@@ -55,6 +59,7 @@ class PeerDesk:
         self._started_at = time.monotonic()
         self._unrefunded = 0
         self._promising: set[JobKey] = set()
+        self._confirmed: list[JobKey] = []
         self.changed = Event()  # offers may have a new deadline
         self.disk = Disk()
         self.coordinators: Mapping[str, Coordinator] = {}
@@ -134,10 +139,12 @@ class PeerDesk:
             self._shell.tell("pool", LogCredit(n_bytes=amount))
 
     def say_outbox(self, *, to_pool: bool) -> None:
-        state = self._outbox.state(self._publisher.next_rev())
-        self._publisher.publish("outbox", state)
+        self._publisher.publish_later("outbox", self._outbox_state)
         if to_pool:
-            self._shell.tell("pool", state)
+            self._shell.tell("pool", self._outbox_state())
+
+    def _outbox_state(self) -> OutboxState:
+        return self._outbox.state(self._publisher.next_rev())
 
     def say_spool(self) -> None:
         self._publisher.publish("spool", self._spool.state(self._publisher.next_rev()))
@@ -187,7 +194,7 @@ class PeerDesk:
 
     def _promise(self, key: JobKey, then: Actions) -> bool:
         try:
-            self.disk.in_thread(self._outbox.open, key, self._coordinator_id(key))
+            self._on_disk(self._outbox.open, key, self._coordinator_id(key))
         except OSError as error:
             ids = [action.ack.message_id for action in then if isinstance(action, Reply)]
             self.perform(self._offers.not_promised(key, ids, str(error)))
@@ -200,7 +207,7 @@ class PeerDesk:
         key = action.key
         fields = {"runId": key.run_id, "jobId": key.job_id}
         try:
-            self.disk.in_thread(self._outbox.conclude, key, action.frame, self._coordinator_id(key))
+            self._on_disk(self._outbox.conclude, key, action.frame, self._coordinator_id(key))
         except OSError as error:
             # Sent anyway; the pool keeps its row until the disk takes the record.
             text = "Failed to persist terminal job status to outbox"
@@ -211,11 +218,32 @@ class PeerDesk:
         self._report_now(key)
 
     def _forget(self, key: JobKey) -> None:
-        try:
-            self.disk.in_thread(self._outbox.forget, key)
-        except OSError as error:
-            # It stays, is sent again and confirmed again.
-            log.error("Outbox record cannot be deleted", extra={"error": str(error)})
+        """Confirmed records are deleted together with the next write, or a little later."""
+        if not self._confirmed:
+            gevent.spawn_later(FORGET_AFTER_S, self.disk.put, self._forget_now)
+        self._confirmed.append(key)
+
+    def _forget_now(self) -> None:
+        if self._confirmed:
+            self._on_disk(_nothing)
+            self.say_outbox(to_pool=False)
+
+    def _on_disk(self, call: Callable[..., object], *args: object) -> None:
+        """``call`` in the disk's thread, after the deletions that wait: one way to the thread
+        and back for both, which costs more than the system calls."""
+        keys, self._confirmed = self._confirmed, []
+        self.disk.in_thread(self._forget_and, keys, call, args)
+
+    def _forget_and(
+        self, keys: list[JobKey], call: Callable[..., object], args: tuple[object, ...]
+    ) -> None:
+        for key in keys:
+            try:
+                self._outbox.forget(key)
+            except OSError as error:
+                # It stays, is sent again and confirmed again.
+                log.error("Outbox record cannot be deleted", extra={"error": str(error)})
+        call(*args)
 
     def _report_now(self, key: JobKey) -> None:
         coordinator = self.coordinators.get(key.owner)
@@ -242,3 +270,7 @@ class PeerDesk:
             return
         item = Frame(key.owner, key.run_id, key.job_id, n_lines, frame)
         coordinator.outflow.put(item, credit)
+
+
+def _nothing() -> None:
+    """Only the deletions."""

@@ -1,6 +1,8 @@
 """States for web: only the newest of each kind is kept, so a web process that is slow or gone
 never stops the peer."""
 
+from collections.abc import Callable
+
 import gevent
 from gevent.event import Event
 
@@ -16,7 +18,7 @@ class Publisher:
 
     def __init__(self, shell: ChildShell) -> None:
         self._shell = shell
-        self._latest: dict[str, Message] = {}
+        self._latest: dict[str, Callable[[], Message]] = {}
         self._changed = Event()
         self._rev = 0
         self.worker = gevent.spawn(self._run)
@@ -27,7 +29,11 @@ class Publisher:
 
     def publish(self, kind: str, message: Message) -> None:
         """Tell web ``message`` in place of an older one of the same ``kind``."""
-        self._latest[kind] = message
+        self.publish_later(kind, lambda: message)
+
+    def publish_later(self, kind: str, make: Callable[[], Message]) -> None:
+        """As ``publish``; the message is made when it is its turn, once for all changes."""
+        self._latest[kind] = make
         self._changed.set()
 
     def _run(self) -> None:
@@ -35,6 +41,6 @@ class Publisher:
             self._changed.wait()
             self._changed.clear()
             batch, self._latest = self._latest, {}
-            for message in batch.values():
-                self._shell.tell("web", message)
+            for make in batch.values():
+                self._shell.tell("web", make())
             gevent.sleep(_TOGETHER_S)

@@ -97,7 +97,8 @@ class History:
     def __init__(self, path: str, boot: str) -> None:
         self.path = path
         self.boot = boot
-        self._entries: deque[Entry] = deque(maxlen=KEEP)
+        self._entries: deque[Entry] = deque()
+        self._ends: dict[tuple[str, str, str, int], float] = {}
         #: Why the last write failed; empty when it did not. Shown in ``/status``.
         self.error = ""
         self._n_in_file = 0
@@ -111,17 +112,23 @@ class History:
 
     def add(self, entry: Entry) -> bool:
         """Keep ``entry``; False when it is known already (a snapshot says things twice)."""
-        if any(_same(entry, known) for known in self._entries):
+        if abs(self._ends.get(_name(entry), float("-inf")) - entry.completed_at) < 1:
             return False
-        self._entries.append(entry)
+        self._keep(entry)
         self._write(entry)
         return True
+
+    def _keep(self, entry: Entry) -> None:
+        if len(self._entries) >= KEEP:
+            self._ends.pop(_name(self._entries.popleft()), None)
+        self._entries.append(entry)
+        self._ends[_name(entry)] = entry.completed_at
 
     def _load(self) -> None:
         for line in read_lines(self.path):
             self._n_in_file += 1
             try:
-                self._entries.append(msgspec.json.decode(line, type=Entry))
+                self._keep(msgspec.json.decode(line, type=Entry))
             except msgspec.DecodeError:
                 continue  # a line cut by a power loss, or of another version
 
@@ -143,10 +150,5 @@ def _line(entry: Entry) -> bytes:
     return msgspec.json.encode(entry) + b"\n"
 
 
-def _same(one: Entry, other: Entry) -> bool:
-    return (one.owner, one.run_id, one.job_id, one.attempt) == (
-        other.owner,
-        other.run_id,
-        other.job_id,
-        other.attempt,
-    ) and abs(one.completed_at - other.completed_at) < 1
+def _name(entry: Entry) -> tuple[str, str, str, int]:
+    return (entry.owner, entry.run_id, entry.job_id, entry.attempt)
