@@ -16,6 +16,7 @@ LinkMessage = (
     | lifecycle.DrainState
     | lifecycle.DrainCut
     | lifecycle.DrainDone
+    | lifecycle.HandoverReady
     | lifecycle.Leave
     | lifecycle.Ping
     | lifecycle.Pong

@@ -71,6 +71,8 @@ class DrainState(Message, tag="drain.state", frozen=True, kw_only=True):
 
     ``draining`` false is the undrained state. ``deadline_at`` is wall-clock seconds, for
     display; the supervisor alone keeps the deadline and sends ``drain.cut`` at its end.
+    ``handover``: agents and what they run are left to the next start; the pool says
+    ``handover.ready`` once nothing accepted would be lost by that.
     """
 
     rev: int
@@ -78,6 +80,13 @@ class DrainState(Message, tag="drain.state", frozen=True, kw_only=True):
     stopping: bool
     reason: str
     deadline_at: float | None = None
+    handover: bool = False
+
+
+class HandoverReady(Message, tag="handover.ready", frozen=True, kw_only=True):
+    """Pool -> supervisor, once while it hands over: every accepted job is with an agent."""
+
+    rev: int
 
 
 class DrainCut(Message, tag="drain.cut", frozen=True, kw_only=True):
@@ -93,9 +102,13 @@ class DrainDone(Message, tag="drain.done", frozen=True, kw_only=True):
 
 
 class Leave(Message, tag="leave", frozen=True, kw_only=True):
-    """Supervisor -> child: finish in the specified order and exit 0 within ``within_s``."""
+    """Supervisor -> child: finish in the specified order and exit 0 within ``within_s``.
+
+    ``handover``: the pool leaves its agents alive, nobody waits for more than is in hand.
+    """
 
     within_s: float
+    handover: bool = False
 
 
 class Ping(Message, tag="ping", frozen=True, kw_only=True):
