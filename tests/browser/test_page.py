@@ -1,5 +1,6 @@
 """The status page in a real Chromium: live, readable, keyboard, no JavaScript, no finding."""
 
+import os
 import time
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from tests.support.web_child import (
 
 pytestmark = pytest.mark.browser
 
-IMAGES = Path(__file__).resolve().parents[2] / "docs" / "img"
+ROOT = Path(__file__).resolve().parents[2]
+#: KICI_SCREENSHOTS=1 renews the pictures of the documentation.
+IMAGES = ROOT / ("docs/img" if os.environ.get("KICI_SCREENSHOTS") else "build/img")
 TAB, ENTER = "\ue004", "\ue007"
 SECOND = "wss://backup.example.org/ws/peer"
 OUTCOMES = ["success", "success", "failed", "success", "cancelled", "success"] * 2
