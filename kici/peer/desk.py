@@ -219,6 +219,9 @@ class PeerDesk:
 
     def _forget(self, key: JobKey) -> None:
         """Confirmed records are deleted together with the next write, or a little later."""
+        if self._outbox.is_unwritten(key):
+            # The disk refused it until now, so the pool still has its row.
+            self._shell.tell("pool", JobStored(key=key))
         if not self._confirmed:
             gevent.spawn_later(FORGET_AFTER_S, self.disk.put, self._forget_now)
         self._confirmed.append(key)

@@ -25,8 +25,12 @@ class Disk:
         self._tasks.put(task)
 
     def in_thread(self, call: Callable[..., T], *args: object) -> T:
-        """``call`` in a thread; its result or error."""
-        return gevent.get_hub().threadpool.apply(call, args)
+        """``call`` in a thread; its result or error. The thread itself never fails: gevent
+        would print a stack for what is an answer here (a full disk)."""
+        result, error = gevent.get_hub().threadpool.apply(_caught, (call, args))
+        if error is not None:
+            raise error
+        return result
 
     @property
     def is_idle(self) -> bool:
@@ -38,3 +42,10 @@ class Disk:
             self._busy = True
             task()
             self._busy = False
+
+
+def _caught(call: Callable[..., T], args: tuple[object, ...]) -> tuple[T | None, OSError | None]:
+    try:
+        return call(*args), None
+    except OSError as error:
+        return None, error

@@ -22,9 +22,13 @@ log = logging.getLogger("kici.peer")
 
 class Record:
     """One job. ``path`` keeps the name it was found under; ``unwritten`` is a terminal report
-    that the disk refused so far; ``via`` the URL that delivers an orphan."""
+    that the disk refused so far; ``promise`` the open record that still lies beside it;
+    ``via`` the URL that delivers an orphan."""
 
-    __slots__ = ("at", "coordinator_id", "key", "n_bytes", "path", "state_open", "unwritten", "via")
+    __slots__ = (
+        *("at", "coordinator_id", "key", "n_bytes", "path"),
+        *("promise", "state_open", "unwritten", "via"),
+    )
 
     def __init__(self, key: JobKey, at: float, path: Path, *, state_open: bool) -> None:
         self.key = key
@@ -34,6 +38,7 @@ class Record:
         self.coordinator_id: str | None = None
         self.n_bytes = 0
         self.unwritten: bytes | None = None
+        self.promise: Path | None = None
         self.via = key.owner
 
 
@@ -87,6 +92,8 @@ class Outbox:
         record.coordinator_id = coordinator_id or (before.coordinator_id if before else None)
         record.via = before.via if before else key.owner
         record.unwritten = message
+        if before is not None:
+            record.promise = before.path if before.state_open else before.promise
         self._records[key] = record
         data = records.encode_concluded(key, record.at, message, record.coordinator_id)
         record.n_bytes = len(data)
@@ -95,8 +102,9 @@ class Outbox:
         else:
             durable.write_atomic(path, data)
         record.unwritten = None
-        if before is not None and before.path != path:
-            durable.discard(before.path)  # ``_load_one`` knows what to do with both
+        self._drop_promise(record)  # ``_load_one`` knows what to do with both
+        if before is not None and not before.state_open and before.path != path:
+            durable.discard(before.path)
         return message
 
     @property
@@ -113,15 +121,27 @@ class Outbox:
                     done.append(record.key)
         return done
 
+    def is_unwritten(self, key: JobKey) -> bool:
+        record = self._records.get(key)
+        return record is not None and record.unwritten is not None
+
     def forget(self, key: JobKey) -> bool:
         """The coordinator confirmed: delete; False when there was nothing concluded (P56)."""
         record = self._records.get(key)
         if record is None or record.state_open:
             return False
         # Without fsync: should a power cut bring it back, it is sent and confirmed once more.
+        self._drop_promise(record)
         durable.discard(record.path)
         del self._records[key]
         return True
+
+    def _drop_promise(self, record: Record) -> None:
+        """The open record must not outlive the conclusion: a later start would conclude it
+        again, as failed."""
+        if record.promise is not None:
+            durable.discard(record.promise)
+            record.promise = None
 
     def prune(self) -> list[JobKey]:
         """Delete concluded records past their age; whoever waits for them is told."""

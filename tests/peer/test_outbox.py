@@ -1,5 +1,6 @@
 """kici/peer/outbox.py on a real directory."""
 
+import errno
 import json
 import os
 import stat
@@ -220,6 +221,30 @@ def test_a_huge_report_is_cut_and_says_so(make, data):
     told = msgspec.json.decode(sent)
     assert "dropped" in told["data"]["error"]
     assert told["state"] == "success"
+
+
+# P53, P57
+@pytest.mark.parametrize("written_later", [True, False])
+def test_the_promise_does_not_outlive_a_conclusion_that_the_disk_refused_at_first(
+    make, monkeypatch, written_later
+):
+    outbox = make()
+    outbox.open(KEY, None)
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "write_new", refuse)
+        with pytest.raises(OSError, match="No space"):
+            outbox.conclude(KEY, FRAME)
+    assert outbox.is_unwritten(KEY)
+    if written_later:
+        assert outbox.retry_unwritten() == [KEY]
+    assert outbox.forget(KEY)
+    again = make()
+    again.load()
+    assert again.keys(is_open=True) == again.keys(is_open=False) == []
+
+
+def refuse(*_args, **_more):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_disk_that_refuses_keeps_the_report_in_memory_and_is_tried_again(make, monkeypatch):

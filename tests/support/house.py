@@ -41,7 +41,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def http(method: str, url: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
+def http(
+    method: str, url: str, body: Any = None, token: str | None = None, timeout_s: float = 10
+) -> tuple[int, Any]:
     """Status and decoded body (JSON where it is JSON)."""
     headers = {"Content-Type": "application/json"}
     if token:
@@ -49,7 +51,7 @@ def http(method: str, url: str, body: Any = None, token: str | None = None) -> t
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, method=method, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
             status, text = answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -90,6 +92,11 @@ class Process:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """Negative: the signal that ended it; None while it runs."""
+        return self._process.poll()
+
     def kill(self) -> None:
         if self.running():
             self._process.kill()
@@ -117,6 +124,7 @@ class House:
         self.link_port = self.coordinator_port
         self.extra_env = env or {}
         self.coordinator_level = "debug"
+        self.http_timeout_s = 10.0
         self.slots = slots
         self.coordinator: Process | None = None
         self.worker: Process | None = None
@@ -216,10 +224,12 @@ scalers:
     def api(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         token_file = self.root / "coordinator/admin-token"
         token = token_file.read_text().strip() if token_file.exists() else None
-        return http(method, f"http://127.0.0.1:{self.coordinator_port}{path}", body, token)
+        url = f"http://127.0.0.1:{self.coordinator_port}{path}"
+        return http(method, url, body, token, self.http_timeout_s)
 
     def web(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        return http(method, f"http://127.0.0.1:{self.port}{path}", body)
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return http(method, url, body, timeout_s=self.http_timeout_s)
 
     def status(self) -> dict[str, Any]:
         status, body = self.web("GET", "/status")
