@@ -1,12 +1,16 @@
 # Every target sets up what it needs. PYTHON may name another interpreter (>= 3.11).
 PYTHON ?= python3
 VENV ?= .venv
+# Debian 13's Python, for `make test-debian`: python3.13 there, a pyenv's elsewhere
+# (make test-debian PYTHON313=~/.pyenv/versions/3.13.0/bin/python).
+PYTHON313 ?= python3.13
+VENV_DEBIAN ?= .venv-debian
 BIN = $(VENV)/bin
 RUN = PYTHONPATH=. $(BIN)/python
 SEEDS ?= 1000
 RESULTS = build/test-results.json
 
-.PHONY: help demo test test-all bench check chaos chaos-real conformance deb apt-repo clean
+.PHONY: help demo test test-debian test-all bench check chaos chaos-real conformance deb apt-repo clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +25,13 @@ demo: $(BIN)/.ready ## one machine, whole chain: coordinator, worker, agent, one
 test: $(BIN)/.ready ## every test that needs no engine, systemd or browser
 	@mkdir -p build
 	$(RUN) -m pytest -rs --results $(RESULTS)
+
+$(VENV_DEBIAN)/bin/.ready: setup.py packaging/requirements-debian13.txt
+	$(PYTHON313) packaging/make-venv $(VENV_DEBIAN) packaging/requirements-debian13.txt
+	@touch $@
+
+test-debian: $(VENV_DEBIAN)/bin/.ready ## make test on Debian 13's versions (Python 3.13)
+	PYTHONPATH=. $(VENV_DEBIAN)/bin/python -m pytest -rs
 
 test-all: $(BIN)/.ready ## everything, on real engines, systemd and browser (root, Debian)
 	@mkdir -p build

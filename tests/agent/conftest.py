@@ -26,7 +26,9 @@ class AgentProcess:
                 "HOME": str(tmp),
                 "TMPDIR": str(tmp),
                 "PYTHONPATH": str(ROOT),
-                "PYTHONWARNINGS": "default",
+                # Since 3.12 Python warns of a fork beside gevent's resolver threads; they
+                # are idle, and gevent's child only prepares its exec.
+                "PYTHONWARNINGS": "default,ignore:This process",
                 "KICI_ORCHESTRATOR_URL": url,
                 "KICI_AGENT_ID": "agent-1",
                 "KICI_DEV": "true",
