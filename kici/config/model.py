@@ -75,6 +75,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     loki_token: Secret | None = None
     loki_ca_file: str | None = None
     job_keepalive: bool = False
+    # Where promises and history are kept: "durable" (data_dir) or "volatile" (runtime_dir).
+    job_state: str = "durable"
+
+
+def job_state_dir(settings: Settings) -> str:
+    """Where the outbox and the history are: below the runtime directory when the operator
+    would rather lose them with the power than wear a flash card out (``KICI_JOB_STATE``)."""
+    return settings.runtime_dir if settings.job_state == "volatile" else settings.data_dir
 
 
 class ResourceSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -171,6 +171,11 @@ SECTIONS: tuple[Section, ...] = (
              "Where they are kept. Default: below the runtime directory."),
         _row("KICI_OUTBOX_MAX_AGE", "outbox_max_age_s", duration(60), "duration", "1d", "ours",
              "How long an unconfirmed result is offered again."),
+        _row("KICI_JOB_STATE", "job_state", choice("durable", "volatile"), "durable | volatile",
+             "durable", "ours", "`volatile` keeps unconfirmed results and the history in the "
+             "runtime directory, which should be on a tmpfs: nothing is written to a flash card "
+             "by a job. They outlive our restarts; a power cut or reboot loses the results that "
+             "no coordinator has confirmed, and it must find out by itself that jobs are gone."),
         _row("KICI_JOB_KEEPALIVE", "job_keepalive", boolean, "true | false", "false", "ours",
              "Repeat `running` for long jobs, for coordinators that give silent ones up."),
     )),

@@ -8,6 +8,7 @@ from pathlib import Path
 import gevent
 
 from kici import __version__
+from kici.config.model import job_state_dir
 from kici.contracts.link.jobs import JobStored
 from kici.contracts.link.lifecycle import DrainState, Hello, Leave, SnapshotRequest
 from kici.contracts.link.views import PoolCapacity
@@ -60,7 +61,7 @@ class Peer:
         self._draining = False
         urls = tuple(dict.fromkeys(settings.coordinator_urls))
         self._outbox = Outbox(
-            Path(settings.data_dir) / "worker-outbox",
+            Path(job_state_dir(settings)) / "worker-outbox",
             urls,
             max_age_s=settings.outbox_max_age_s,
             wall=time.time,

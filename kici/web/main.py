@@ -9,6 +9,7 @@ import time
 import gevent
 import gevent.socket
 
+from kici.config.model import job_state_dir
 from kici.contracts.link.lifecycle import Hello, Leave
 from kici.contracts.link.views import JobLogTail, JobView
 from kici.shell.child import ChildBoot, ChildShell, Received
@@ -33,7 +34,7 @@ def run(boot: ChildBoot) -> int:
     if boot.listen_fd is None:
         raise ValueError("web needs a listening descriptor")
     shell = ChildShell(boot)
-    history = History(f"{boot.config.settings.data_dir}/{FILE_NAME}", shell.boot_id)
+    history = History(f"{job_state_dir(boot.config.settings)}/{FILE_NAME}", shell.boot_id)
     desk = Desk(boot.config, history, shell.tell, STARTED_AT)
     _ship_logs(desk)
     server = _serve(boot.listen_fd, desk, shell)
