@@ -23,7 +23,7 @@ from kici.config.parsers import (
     size,
     text,
 )
-from kici.config.urls import check_coordinator_url, check_url
+from kici.protocol.urls import check_coordinator_url, check_url
 
 #: Fields that are no field of ``Settings``: ``load.py`` folds them into one.
 INTERMEDIATE = ("coordinator_url", "admin_token_file", "loki_password_file", "loki_token_file")

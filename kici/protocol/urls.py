@@ -1,30 +1,44 @@
-"""Coordinator URLs (worker surface 2.4, peer spec 1.1).
+"""URLs of coordinators (worker surface 2.4, peer spec 1.1).
 
-The configured text itself, unmodified, is the key of ownership; these functions derive what
-is dialled and what tells two spellings of one place apart from two places.
+The configured text itself, unmodified, is the key of ownership and of the outbox; these
+functions check it and derive what is dialled, shown and compared.
 """
 
 import ipaddress
-from urllib.parse import SplitResult, urlsplit
+import re
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 PEER_PATH = "/ws/peer"
+#: Schemes of the input and what is dialled. The reference dials ``https`` without TLS.
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 _PORTS = {"ws": 80, "wss": 443}
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]*@")
 
 
-def _split(configured: str) -> SplitResult:
+def shown_url(url: str) -> str:
+    """``url`` without user name and password, for logs, pages and errors."""
+    return _USER_INFO.sub("", url)
+
+
+def check_url(url: str, schemes: tuple[str, ...]) -> str:
+    """Return ``url``; raise ``ValueError`` when it is none, or of another scheme."""
+    expected = f"expected a URL {' or '.join(scheme + '://host[:port]' for scheme in schemes)}"
+    wrong = ValueError(f"{expected}, found {shown_url(url)!r}")
+    if re.search(r"[\s\x00-\x1f]", url):
+        raise wrong
     try:
-        parts = urlsplit(configured.strip())
+        parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ValueError(f"not a URL: {error}") from None
-    if parts.scheme not in _SCHEMES:
-        raise ValueError("must begin with ws://, wss://, http:// or https://")
-    if not parts.hostname or any(character.isspace() for character in configured.strip()):
-        raise ValueError("names no host")
-    if port == 0:
-        raise ValueError("port must be 1 to 65535")
-    return parts
+    except ValueError:
+        raise wrong from None
+    if parts.scheme.lower() not in schemes or not parts.hostname or port == 0:
+        raise wrong
+    return url
+
+
+def check_coordinator_url(url: str) -> str:
+    """Return ``url``; raise ``ValueError`` for what can never be dialled (W33)."""
+    return check_url(url, tuple(_SCHEMES))
 
 
 def peer_url(configured: str) -> str:
@@ -33,12 +47,11 @@ def peer_url(configured: str) -> str:
     ``https`` means TLS; a trailing slash is harmless; ``/ws/peer`` is added once; a query is
     kept and a fragment dropped.
     """
-    parts = _split(configured)
+    parts = urlsplit(check_coordinator_url(configured.strip()))
     path = parts.path.rstrip("/")
     if not path.endswith(PEER_PATH):
         path += PEER_PATH
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{path}{query}"
+    return urlunsplit(SplitResult(_SCHEMES[parts.scheme], parts.netloc, path, parts.query, ""))
 
 
 def spelling_key(configured: str) -> str:
@@ -52,13 +65,6 @@ def spelling_key(configured: str) -> str:
         return configured
     port = parts.port or _PORTS[parts.scheme]
     return f"{parts.scheme}://{parts.hostname}:{port}{parts.path}"
-
-
-def shown_url(configured: str) -> str:
-    """``configured`` without user name and password, for logs and pages."""
-    head, separator, rest = configured.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{head}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def is_exposed(configured: str) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kici.protocol.urls import is_exposed, peer_url, shown_url, spelling_key
+from kici.protocol.urls import check_coordinator_url, is_exposed, peer_url, shown_url, spelling_key
 
 
 # P1, P2, W29, W30, W31, W32
@@ -16,6 +16,7 @@ from kici.protocol.urls import is_exposed, peer_url, shown_url, spelling_key
         ("http://h:4000", "ws://h:4000/ws/peer"),
         ("https://h", "wss://h/ws/peer"),
         ("HTTPS://h", "wss://h/ws/peer"),
+        ("wss://h/ws/peer", "wss://h/ws/peer"),
         ("wss://h/base/", "wss://h/base/ws/peer"),
         ("ws://h/?x=1#y", "ws://h/ws/peer?x=1"),
         (" ws://[::1]:4000 ", "ws://[::1]:4000/ws/peer"),
@@ -28,11 +29,19 @@ def test_peer_url_gives_what_is_dialled(configured, dialled):
 # W33
 @pytest.mark.parametrize(
     "configured",
-    ["", "h:4000", "coordinator", "ftp://h", "ws://", "ws://h:99999", "ws://h:0"],
-)
-def test_peer_url_refuses_what_is_no_url(configured):
-    with pytest.raises(ValueError, match="."):
-        peer_url(configured)
+    ["", "h:4000", "coordinator", "ftp://h", "ws://", "ws:///path", "ws://h:99999", "ws://h:0",
+     "ws://h:port", "ws://h h", "ws://[::1", "//h:4000"],
+)  # fmt: skip
+@pytest.mark.parametrize("read", [check_coordinator_url, peer_url])
+def test_what_cannot_be_dialled_is_refused(configured, read):
+    with pytest.raises(ValueError, match="expected a URL"):
+        read(configured)
+
+
+def test_a_refusal_does_not_repeat_a_password():
+    with pytest.raises(ValueError) as caught:
+        check_coordinator_url("ftp://user:hunter2@h")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_spelling_key_joins_spellings_and_separates_places():
