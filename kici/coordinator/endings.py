@@ -28,7 +28,7 @@ class Endings:
         """Durable first, then forgotten here. False when the store refused."""
         assert state in HELD_ENDED
         try:
-            self._logs.finish(job.job_id)
+            self._logs.finish(job.job_id, (data or {}).get("logLines"))
             self._rows.ended(job.job_id, state, reason, data)
         except StoreError as error:
             _log.error("Job end not stored", extra={"jobId": job.job_id, "error": str(error)})

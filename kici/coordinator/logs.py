@@ -9,7 +9,7 @@ from gevent.event import Event
 from kici.contracts.wire.peer import LogLine, PeerLogChunk
 from kici.coordinator.store import Store
 from kici.coordinator.times import whole
-from kici.protocol.line_numbers import LineNumbers
+from kici.protocol.line_numbers import MAX_STEPS, LineNumbers
 
 #: What is stored of one job's log; beyond it lines are counted, not kept.
 MAX_LOG_BYTES = 64 * 2**20
@@ -43,8 +43,11 @@ class Logs:
         if lines:
             self._append(job_id, step_index, lines)
 
-    def finish(self, job_id: str) -> None:
-        """The job has ended: say what is missing, let the readers go."""
+    def finish(self, job_id: str, totals: Any = None) -> None:
+        """The job has ended: say what is missing, let the readers go. ``totals``: lines that
+        each step wrote, by its number as text, as our agents say."""
+        if isinstance(totals, dict):
+            self._end_steps(job_id, totals)
         size = self._size(job_id)
         if size[1]:
             self._insert(job_id, -1, [self._marker(f"{size[1]} lines were not stored")])
@@ -109,6 +112,15 @@ class Logs:
             why = "a process that held them died"
             kept = [self._marker(f"{fit.n_missing} lines are missing here: {why}"), *kept]
         return kept
+
+    def _end_steps(self, job_id: str, totals: dict[str, Any]) -> None:
+        """What is missing behind the last line of a step."""
+        for step, n_lines in list(totals.items())[:MAX_STEPS]:
+            if isinstance(n_lines, int) and step.removeprefix("-").isdecimal() and len(step) < 10:
+                end = PeerLogChunk(
+                    run_id="", job_id=job_id, step_index=int(step), lines=(), first_line=n_lines
+                )
+                self.append(job_id, end)
 
     def _append(self, job_id: str, step_index: int, lines: Sequence[LogLine]) -> None:
         size = self._size(job_id)

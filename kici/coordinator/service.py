@@ -126,17 +126,17 @@ class Service:
 
     def _hear(self, connection: PeerConnection, action: Action) -> None:
         now = monotonic()
-        if isinstance(action, Failed):
-            self._limit.failed(connection.address, now)
-        elif isinstance(action, Joined):
-            self._joined(connection, action, now)
-        elif isinstance(action, Left):
-            self._gone(connection)
-        elif isinstance(action, Heard) and self._is_current(connection):
-            try:
+        try:
+            if isinstance(action, Failed):
+                self._limit.failed(connection.address, now)
+            elif isinstance(action, Joined):
+                self._joined(connection, action, now)
+            elif isinstance(action, Left):
+                self._gone(connection)
+            elif isinstance(action, Heard) and self._is_current(connection):
                 self._message(connection, action.message, now)
-            except StoreError as error:  # the sender's own time-outs and replays cover it
-                _log.error("Database refused", extra={"error": str(error)})
+        except StoreError as error:  # the time-outs and replays of both ends cover it
+            _log.error("Database refused", extra={"error": str(error)})
 
     def _is_current(self, connection: PeerConnection) -> bool:
         """Whether it is the connection that counts for its instance (C18)."""

@@ -138,6 +138,11 @@ class PeerDesk:
             amount, self._unrefunded = self._unrefunded, 0
             self._shell.tell("pool", LogCredit(n_bytes=amount))
 
+    def say_outbox_again(self) -> None:
+        """To the pool, too, after what the disk has still to do: a job whose end is on its
+        way there must not look open."""
+        self.disk.put(partial(self.say_outbox, to_pool=True))
+
     def say_outbox(self, *, to_pool: bool) -> None:
         self._publisher.publish_later("outbox", self._outbox_state)
         if to_pool:

@@ -31,8 +31,9 @@ log = logging.getLogger("kici.peer")
 
 #: Outstanding receipts are awaited this long before ``peer.leaving`` (5.4).
 RECEIPTS_WITHIN_S = 10.0
-#: A close handshake may take this long.
-CLOSE_WITHIN_S = 5.0
+#: A close handshake may take this long; of the time to leave it must leave some for receipts.
+CLOSE_WITHIN_S = 2.0
+HANDOVER_CLOSE_S = 0.5
 #: Retention, spool display and disk retries are looked at this often.
 _HOUSEKEEPING_S = 60.0
 _RETRY_S = 5.0
@@ -112,7 +113,7 @@ class Peer:
         while True:
             received = self._shell.inbox.get()
             if isinstance(received.body, Leave):
-                self._leave(received.body.within_s)
+                self._leave(received.body)
                 gevent.joinall(dialers, timeout=1.0)
                 self._shell.flush(1.0)
                 self._spool.close()
@@ -146,7 +147,10 @@ class Peer:
         for coordinator in self._coordinators.values():
             coordinator.publish()
         self._desk.say_spool()
-        self._desk.say_outbox(to_pool=to_pool)
+        if to_pool:
+            self._desk.say_outbox_again()
+        else:
+            self._desk.say_outbox(to_pool=False)
 
     def _announce(self) -> None:
         urls = list(self._coordinators)
@@ -204,21 +208,29 @@ class Peer:
         if stale:
             self._desk.say_outbox(to_pool=False)
 
-    def _leave(self, within_s: float) -> None:
-        """Receipts, ``peer.leaving``, close 1000: in this order, and all in time (5.4, P70)."""
-        deadline = time.monotonic() + min(
-            RECEIPTS_WITHIN_S, max(0.0, within_s - CLOSE_WITHIN_S - 1)
-        )
-        while time.monotonic() < deadline and self._outstanding():
+    def _leave(self, message: Leave) -> None:
+        """Receipts, ``peer.leaving``, close 1000: in this order, and all in time (5.4, P70).
+
+        At a hand-over nobody waits for receipts: what is stored is sent again by the next
+        start, within a second. What the pool said last must be stored, though.
+        """
+        began = time.monotonic()
+        close_s = HANDOVER_CLOSE_S if message.handover else CLOSE_WITHIN_S
+        close_s = min(close_s, max(0.5, message.within_s - 1))
+        within_s = min(RECEIPTS_WITHIN_S, max(0.0, message.within_s - close_s - 1))
+        busy = self._unheard if message.handover else self._outstanding
+        while time.monotonic() < began + within_s and busy():
             while not self._shell.inbox.empty():
                 self._handle(self._shell.inbox.get())
             gevent.sleep(_POLL_S)
-        close_s = min(CLOSE_WITHIN_S, max(0.5, within_s - 1))
         leaving = [gevent.spawn(each.leave, close_s) for each in self._coordinators.values()]
         gevent.joinall(leaving, timeout=close_s + 1)
 
+    def _unheard(self) -> bool:
+        return not (self._desk.disk.is_idle and self._shell.inbox.empty())
+
     def _outstanding(self) -> bool:
-        if not self._desk.disk.is_idle or not self._shell.inbox.empty():
+        if self._unheard():
             return True
         return any(
             each.connected and (self._outbox.concluded(url) or not each.outflow.is_empty())

@@ -86,6 +86,11 @@ class Outbox:
         """
         message = records.capped(message)
         before = self._records.get(key)
+        if before is not None and not before.state_open:
+            # The first end counts: a new pool may conclude once more what an old one did.
+            if before.unwritten is None:
+                return message
+            message = before.unwritten
         stem = records.stem(key)
         path = self._directory / (stem + records.CONCLUDED)
         record = Record(key, self._wall(), path, state_open=False)

@@ -75,6 +75,9 @@ class AgentSlot(AgentSpeech):
         if job is None or job.finished:
             return []
         job.finished = True
+        if job.n_lines:
+            # The tail of a log has nothing behind it that shows a gap: its length does.
+            data = {**data, "logLines": {str(step): n for step, n in job.n_lines.items()}}
         status = self._status(job, state, data)
         self._last_end = ((job.run_id, job.job_id), text_of(status))
         return self._keep(status, now, ends_job=(job.run_id, job.job_id))

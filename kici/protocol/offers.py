@@ -18,6 +18,8 @@ ANSWER_WITHIN_S = 12.0
 NOT_ANSWERING = "Worker pool is not answering"
 #: Repeated offers of one job that wait for the same decision.
 _MAX_REPEATS = 16
+#: Receipted ends that are remembered.
+_MAX_ENDED = 10_000
 
 
 class Reply(Action, frozen=True):
@@ -72,6 +74,9 @@ class Offers:
         self._wall = wall
         self._jobs: dict[JobKey, _Job] = {}
         self._withdrawn: set[JobKey] = set()
+        #: Receipted ends: a new pool that was told of the open record just before would
+        #: conclude the job a second time.
+        self._ended: dict[JobKey, None] = {}
 
     @property
     def deadline(self) -> float | None:
@@ -96,6 +101,7 @@ class Offers:
         if key in self._withdrawn:
             return [_no(key, message_id, NOT_ANSWERING)]
         if job is None:
+            self._ended.pop(key, None)
             job = _Job(_Stage.OFFERED, confirmed=False, until=now + ANSWER_WITHIN_S)
             job.message_ids.append(message_id)
             job.payload = reroute
@@ -168,6 +174,8 @@ class Offers:
         if key in self._withdrawn:
             self._withdrawn.discard(key)
             return [Tell("pool", JobStored(key=key))]
+        if key in self._ended:
+            return [Tell("pool", JobStored(key=key))]
         job = self._jobs.setdefault(key, _Job(_Stage.CONCLUDED, confirmed=True))
         job.stage, job.payload, job.confirmed = _Stage.CONCLUDED, None, True
         return [Conclude(key, frame)]
@@ -177,6 +185,9 @@ class Offers:
         job = self._jobs.get(key)
         if job is not None and job.stage is _Stage.CONCLUDED:
             del self._jobs[key]
+            self._ended[key] = None
+            if len(self._ended) > _MAX_ENDED:
+                del self._ended[next(iter(self._ended))]
         return [Forget(key)]
 
     def expired(self, key: JobKey) -> None:

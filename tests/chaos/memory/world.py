@@ -174,6 +174,8 @@ class World:
                 runtime_dir=str(base / "run"),
                 queue_timeout_s=600.0,
                 spawn_timeout_s=60.0,
+                # Retention goes by the wall clock (P57), which jumps here.
+                outbox_max_age_s=60 * 86400.0,
                 log_spool_max_bytes=rng.choice((2**14, 2**20, 64 * 2**20)),
             ),
             scalers=ScalerConfig(
