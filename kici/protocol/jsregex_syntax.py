@@ -18,9 +18,16 @@ _MAX_DEPTH = 30
 #: Largest count in ``{n,m}``.
 _MAX_COUNT = 1000
 
-_DIGITS = ((48, 57),)
+_DIGITS: Ranges = ((48, 57),)
 _WORD = ((48, 57), (65, 90), (95, 95), (97, 122))
-_SPACE = ((9, 13), (32, 32), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029))
+_SPACE: Ranges = (
+    (9, 13),
+    (32, 32),
+    (0xA0, 0xA0),
+    (0x1680, 0x1680),
+    (0x2000, 0x200A),
+    (0x2028, 0x2029),
+)
 _SPACE += ((0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF))
 _CLASSES = {"d": _DIGITS, "w": _WORD, "s": _SPACE}
 _CONTROLS = {"n": 10, "r": 13, "t": 9, "v": 11, "f": 12, "0": 0}
