@@ -10,9 +10,10 @@ import pytest
 
 from kici.config.model import NetworkPolicy, ResourceSpec
 from kici.pool.scalers.base import KILL_S
+from kici.pool.scalers.container_body import body
 from kici.pool.scalers.engine import classify
 from tests.support.backend_world import STUBBORN, EventKind, World, scaler_for, until
-from tests.support.container_engine import VOLUMES
+from tests.support.container_engine import IMAGE, VOLUMES
 
 pytestmark = pytest.mark.engine
 
@@ -334,6 +335,19 @@ def test_a_running_agent_is_a_leftover_only_when_it_was_offered_in_vain(
     assert [one.agent_id for one in world.backend.found()] == [agent]
     world.backend._reconcile()
     until(lambda: world.containers() == [])
+
+
+def test_a_container_that_nobody_starts_is_cleared_away(world, monkeypatch):
+    spec = world.spec()
+    made = body(
+        spec, owner="w1", image=IMAGE, network=None, socket_path=None, extra_hosts=(), init=False
+    )
+    world.client().create_container_from_config(made, "kici-late")
+    world.backend._reconcile()
+    assert len(world.containers()) == 1
+    monkeypatch.setattr("kici.pool.scalers.container._UNSTARTED_S", 0.0)
+    world.backend._reconcile()
+    assert world.containers() == []
 
 
 def test_a_container_removed_behind_our_back_is_an_end(world):

@@ -29,6 +29,8 @@ POLL_S = 30.0
 #: offered (the engine was away then) may be at work, and stays until a later ``found``.
 LEFTOVER_S = 600.0
 _LEFTOVER_GRACE_S = 5.0
+#: A container that is created and not started: longer than any of our own takes for that.
+_UNSTARTED_S = 120.0
 #: What engines call the end of a container.
 _ENDS = frozenset({"die", "died", "destroy", "remove"})
 
@@ -222,6 +224,8 @@ class ContainerBackend:
                 self._discard(one, 0.0, "it could not be removed before")
             elif one.ended:
                 self._discard(one, 0.0, "it ended while nobody watched")
+            elif not one.alive and now - since >= _UNSTARTED_S:
+                self._discard(one, 0.0, "it was never started")
             elif one.container_id in self._offered and now - since >= LEFTOVER_S:
                 self._discard(one, _LEFTOVER_GRACE_S, "nobody claims it")
         self._condemned &= {one.agent_id for one in seen}

@@ -61,6 +61,7 @@ class ContainerAgent:
         self._ending = False
         self._dead = False
         self._create_tried = False
+        self._creating = False
         self._changed = Event()
         self._output = AgentOutput(agent_id, self._source())
         self._follower: Any = None
@@ -110,7 +111,7 @@ class ContainerAgent:
         self._grace_s = grace_s
         self._give_up_at = time.monotonic() + grace_s + KILL_S
         self._changed.set()
-        if self._living and not self.up and self._spec is not None:
+        if self._living and not self.up and not self._creating and self._spec is not None:
             self.greenlet.kill(Cancelled, block=False)
 
     def ended(self) -> None:
@@ -194,14 +195,27 @@ class ContainerAgent:
         name = made.container_name(self.agent_id)
         self._create_tried = True
         try:
-            self.container_id = self._calls.create(body, name)
+            self.container_id = self._create_whole(body, name)
         except EngineError as error:
             if error.kind != CONFLICT:
                 raise
             # Our own leftover of a request whose answer was lost; never anybody else's.
             for one in self._calls.mine(self.agent_id):
                 self._make_room(one.container_id)
-            self.container_id = self._calls.create(body, name)
+            self.container_id = self._create_whole(body, name)
+
+    def _create_whole(self, body: dict[str, Any], name: str) -> str:
+        """Not cancelled half way: an engine goes on creating when nobody waits, and makes
+        the container after we looked for it."""
+        self._creating = True
+        try:
+            made_id = self._calls.create(body, name)
+        finally:
+            self._creating = False
+        self.container_id = made_id
+        if self._grace_s is not None:
+            raise Cancelled
+        return made_id
 
     def _make_room(self, container: str) -> None:
         """Remove a container of ours that stands in the way, however long that takes it."""
