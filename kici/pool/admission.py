@@ -16,6 +16,7 @@ from kici.pool.board import Board
 from kici.pool.dispatch import JobSpec, Refused, read_offer
 from kici.pool.jobs import Job
 from kici.pool.schedule import could_serve, pick_agent
+from kici.pool.staff import settle
 from kici.pool.supply import resources_for
 
 DRAINING = "Worker is draining"
@@ -129,13 +130,16 @@ def cancelled(board: Board, event: JobCancel, now: float) -> None:
             progress.cancel(board, job, event.reason, now, force=event.force)
 
 
-def stored(board: Board, event: JobStored) -> None:
+def stored(board: Board, event: JobStored, now: float) -> None:
     """The outbox holds the end of the job: the row may go."""
     job = board.jobs.get(event.key)
     if job is not None and job.state is JobState.FINISHED and job.held_until is None:
         board.jobs.drop(event.key)
         board.remember(event.key)
         board.job_changed(job)
+        agent = board.agents.get(job.agent_id)
+        if agent is not None:
+            settle(board, agent, now)
 
 
 def outbox_told(board: Board, event: OutboxState, now: float) -> None:

@@ -80,7 +80,7 @@ class PoolCore:
             case JobCancel():
                 admission.cancelled(board, event, now)
             case JobStored():
-                admission.stored(board, event)
+                admission.stored(board, event, now)
             case OutboxState():
                 admission.outbox_told(board, event, now)
             case LogCredit(n_bytes=n_bytes):

@@ -1,6 +1,6 @@
 """The verbs of an agent's life that need no job logic: settle, stop, vanish, unbind."""
 
-from kici.contracts.states import AgentState
+from kici.contracts.states import AgentState, JobState
 from kici.pool.actions import CloseAgent, ReapAgent, ReleaseLedger
 from kici.pool.agents import Agent
 from kici.pool.board import Board
@@ -9,9 +9,10 @@ from kici.pool.scalers.base import KILL_S
 
 #: From TERM to KILL when an agent is stopped.
 GRACE_S = 10.0
-#: A registered scaler agent without a job and not of a warm pool is stopped after this; the
-#: real agent exits by itself after 5 s, or 60 s with a pending dispatch.
-IDLE_S = 60.0
+#: A registered scaler agent without a job and not of a warm pool is stopped after this: its
+#: job went another way, and every job that waits has been offered to it. The real agent exits
+#: by itself after 5 s, or 60 s with a pending dispatch.
+IDLE_S = 10.0
 #: What the backend may take beyond its own promise before we give the agent up.
 _SLACK_S = 15.0
 
@@ -31,10 +32,12 @@ def settle(board: Board, agent: Agent, now: float) -> None:
         if state is AgentState.IDLE and agent.connection_id is None:
             stop(board, agent, now, "its connection is gone")
         elif state is AgentState.IDLE and agent.scaler is not None and agent.used:
-            held = any(
-                job.held_until is not None and job.agent_id == agent.agent_id for job in board.jobs
+            # Until the peer has stored the end, the agent is the only other one who knows it.
+            unstored = any(
+                job.state is JobState.FINISHED and job.agent_id == agent.agent_id
+                for job in board.jobs
             )
-            if not held:
+            if not unstored:
                 stop(board, agent, now, "its job has ended")
     board.agent_changed(agent)
 

@@ -152,6 +152,11 @@ class AgentClient(AgentSlot):
         if self.registered or self._lost_at is None:
             self._lost_at = now
         self.state = ClientState.WAITING
+        for key, (until, text) in self._recent.items():
+            if until > now:
+                # Read by a worker that may be dead now: not said, whenever the next one comes.
+                self.outbox.keep(text, ends_job=key)
+        self._recent = {}
         self.outbox.lost()
         self._timers.clear("answer", "heartbeat", "ping", "silence", "confirm", "idle")
         if code == CLOSE_REFUSED:
@@ -195,7 +200,6 @@ class AgentClient(AgentSlot):
     def _register(self) -> Actions:
         self.state = ClientState.REGISTERING
         jobs = dict.fromkeys(self.outbox.jobs_ended())
-        jobs.update(dict.fromkeys(self._recent))
         if self._job is not None:
             jobs[(self._job.run_id, self._job.job_id)] = None
         in_flight = tuple(InFlightJob(run_id=run_id, job_id=job_id) for run_id, job_id in jobs)
@@ -259,8 +263,6 @@ class AgentClient(AgentSlot):
                 )
             )
         box.gaps.clear()
-        actions += [Send(text) for until, text in self._recent.values() if until > now]
-        self._recent = {}
         actions += [Send(text) for text in box.unconfirmed()]
         if len(box):
             self._timers.set("confirm", now)

@@ -28,6 +28,9 @@ def test_job_starts_an_agent_that_gets_it_and_is_used_once():
     world.offer("j2")
     world.end(agent=launch.agent_id)
     assert [connection for connection, _ in world.dispatches()] == [f"c-{launch.agent_id}"]
+    # Until the end is stored, the agent is the only other one who knows it.
+    assert world.reaped == []
+    world.store()
     assert [one.agent_id for one in world.reaped] == [launch.agent_id]
     assert len(world.launched) == 2
     events = [one["eventType"] for one in world.frames() if one["type"] == "scaler.event"]
@@ -283,6 +286,7 @@ def test_agents_found_after_a_restart_are_adopted_or_reaped():
     assert [one.agent_id for one in world.reaped] == ["scaler-fake-2"]
     assert world.error("j2") == "worker restarted"
     world.end(agent="scaler-fake-1")
+    world.store()
     assert [one.agent_id for one in world.reaped] == ["scaler-fake-2", "scaler-fake-1"]
 
 

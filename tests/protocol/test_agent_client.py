@@ -160,6 +160,28 @@ def test_a_terminal_status_is_repeated_until_a_pong_proves_it_was_read():
     assert types(sent) == ["config.ack"]
 
 
+# A97
+@pytest.mark.parametrize("away_s", [0, 600])
+def test_an_end_that_was_read_just_before_the_worker_died_is_said_again_whenever_it_is_back(away_s):
+    driver = Driver(scaler_managed=True)
+    driver.connect()
+    driver.dispatch()
+    driver.take(driver.machine.job_finished("success", {}, driver.now))
+    driver.take(driver.machine.job_cleaned(driver.now))
+    driver.tick_until(Ping)
+    driver.take(driver.machine.ponged(driver.now))
+    driver.now += 1
+    driver.take(driver.machine.lost("gone", driver.now))
+    driver.now += away_s
+    driver.tick_until(Dial)
+    register, sent = driver.connect()
+    assert register["inFlightJobs"] == [{"jobId": "j1", "runId": "r1"}]
+    assert "job.status" in types(sent)
+    driver.tick_until(Ping)
+    driver.take(driver.machine.ponged(driver.now))
+    assert not driver.machine.outbox.jobs_ended()
+
+
 def test_a_pong_confirms_only_what_was_sent_before_its_ping():
     driver = Driver()
     driver.connect()
