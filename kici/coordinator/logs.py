@@ -29,7 +29,8 @@ class Logs:
         self._sizes: dict[str, list[int]] = {}
         self._numbers: dict[str, LineNumbers] = {}
         self._waiting: dict[str, Event] = {}
-        # Lines written and not committed, by job: a failed commit loses and counts them.
+        # Lines without numbers that are not committed, by job: a failed commit loses and
+        # counts them. Of numbered ones the next line tells, or the length of the step.
         self._pending: dict[str, int] = {}
         store.on_outcome = self._settled
 
@@ -40,6 +41,8 @@ class Logs:
         step_index = whole(chunk.step_index)
         if chunk.first_line is not None:
             lines = self._fitting(job_id, step_index, chunk, lines)
+        elif lines:
+            self._pending[job_id] = self._pending.get(job_id, 0) + len(lines)
         if lines:
             self._append(job_id, step_index, lines)
 
@@ -109,7 +112,7 @@ class Logs:
             exact = fit.n_gone == chunk.n_covered
             kept = lines if exact else [self._marker(f"{fit.n_gone} lines are missing here")]
         if fit.n_missing:
-            why = "a process that held them died"
+            why = "a process that held them died, or a disk was full"
             kept = [self._marker(f"{fit.n_missing} lines are missing here: {why}"), *kept]
         return kept
 
@@ -130,7 +133,6 @@ class Logs:
                 "UPDATE jobs SET log_lines_dropped = ? WHERE job_id = ?", size[1], job_id
             )
             return
-        self._pending[job_id] = self._pending.get(job_id, 0) + len(lines)
         size[0] += self._insert(job_id, step_index, lines)
         if size[0] >= self._max_bytes:
             limit = f"log limit of {self._max_bytes} bytes reached"
@@ -140,6 +142,7 @@ class Logs:
 
     def _settled(self, committed: bool) -> None:
         if not committed:
+            self._numbers.clear()
             for job_id, n_lines in self._pending.items():
                 self._sizes.setdefault(job_id, [0, 0])[1] += n_lines
         self._pending.clear()

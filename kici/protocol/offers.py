@@ -57,11 +57,12 @@ class _Stage(StrEnum):
 class _Job:
     """One job; ``payload`` is its reroute (SECRET), kept until an agent has it."""
 
-    __slots__ = ("confirmed", "message_ids", "payload", "stage", "until")
+    __slots__ = ("confirmed", "dispatched", "message_ids", "payload", "stage", "until")
 
     def __init__(self, stage: _Stage, *, confirmed: bool, until: float = 0.0) -> None:
         self.stage = stage
         self.confirmed = confirmed  # by the pool that runs now
+        self.dispatched = False  # an agent may have run it: it must not start once more
         self.until = until
         self.message_ids: list[str] = []
         self.payload: bytes | None = None
@@ -115,7 +116,7 @@ class Offers:
         actions: Actions = [_yes(key, message_id)]
         if job.stage is _Stage.CONCLUDED:
             actions.append(Report(key))
-        elif not job.confirmed:
+        elif not job.confirmed and not job.dispatched:
             # The pool that accepted it may be gone: with the payload it can start it after all.
             job.payload = reroute
             actions.append(Tell("pool", _offer(key, message_id, reroute, again=True)))
@@ -168,6 +169,7 @@ class Offers:
         job = self._jobs.get(key)
         if job is not None:
             job.payload = None
+            job.dispatched = True
 
     def finished(self, key: JobKey, frame: bytes) -> Actions:
         """The terminal report; repeated by the pool until ``job.stored``."""

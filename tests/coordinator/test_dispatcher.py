@@ -424,7 +424,7 @@ def test_numbered_lines_are_kept_once_and_gaps_are_counted(running):
         "a",
         "b",
         "c",
-        "[kici] 2 lines are missing here: a process that held them died",
+        "[kici] 2 lines are missing here: a process that held them died, or a disk was full",
         "f",
         "(gone)",
         "[kici] 2 lines are missing here",

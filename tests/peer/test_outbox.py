@@ -262,3 +262,12 @@ def test_a_disk_that_refuses_keeps_the_report_in_memory_and_is_tried_again(make,
         assert outbox.retry_unwritten() == []
     assert outbox.retry_unwritten() == [KEY]
     assert make().concluded(URL) == [KEY]
+
+
+# P53
+def test_the_first_end_of_a_job_counts(make):
+    outbox = make()
+    outbox.open(KEY, None)
+    outbox.conclude(KEY, FRAME)
+    outbox.conclude(KEY, FRAME.replace(b"success", b"failed"))
+    assert outbox.message(KEY) == FRAME
