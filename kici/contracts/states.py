@@ -80,6 +80,8 @@ JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
 }
 
 WAITING = frozenset({JobState.QUEUED, JobState.STARTING})
+#: Accepted, and no agent has said that it has the job.
+UNPLACED = WAITING | {JobState.DISPATCHED}
 WITH_AGENT = frozenset(
     {
         JobState.DISPATCHED,

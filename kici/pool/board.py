@@ -37,6 +37,7 @@ class Board:
         self.outflow = Outflow(lambda message: self.tell("peer", message))
         self.draining = False
         self.stopping = False
+        self.handing_over = False
         self.drained_told = False
         self.outbox_seen = False
         #: Moment of the start; until the open records come, unknown jobs are left alone.

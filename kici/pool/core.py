@@ -11,7 +11,14 @@ from kici.contracts.link.jobs import (
     LogCredit,
     OutboxState,
 )
-from kici.contracts.link.lifecycle import DrainCut, DrainDone, DrainState, Leave, SnapshotRequest
+from kici.contracts.link.lifecycle import (
+    DrainCut,
+    DrainDone,
+    DrainState,
+    HandoverReady,
+    Leave,
+    SnapshotRequest,
+)
 from kici.contracts.link.views import LogWatch
 from kici.contracts.states import AgentState, JobState
 from kici.contracts.wire.agent import LogChunk
@@ -116,8 +123,9 @@ class PoolCore:
         """The supervisor's and the readers' messages."""
         board = self.board
         match event:
-            case DrainState(draining=draining, stopping=stopping):
+            case DrainState(draining=draining, stopping=stopping, handover=handover):
                 board.draining, board.stopping = draining, stopping
+                board.handing_over = handover
                 board.drained_told = False
                 board.capacity_dirty = board.changed = True
             case DrainCut(reason=reason):
@@ -218,6 +226,9 @@ class PoolCore:
         if board.draining and not board.drained_told and not len(board.jobs):
             board.drained_told = True
             board.tell("supervisor", DrainDone(rev=board.next_rev()))
+        if board.handing_over and not board.jobs.unplaced():
+            board.handing_over = False
+            board.tell("supervisor", HandoverReady(rev=board.next_rev()))
 
     def _take(self) -> Actions:
         actions, self.board.actions = self.board.actions, []

@@ -120,12 +120,14 @@ class Fleet:
         if known is not None and known.machine_pool is not None:
             gevent.spawn(self._ledger.release, known.machine_pool, agent_id)
 
-    def close(self) -> None:
-        """Release the backends' own resources and our share of the machine; kills nothing."""
+    def close(self, *, keep_shares: bool = False) -> None:
+        """Release the backends' own resources and (unless agents stay) our share of the
+        machine; kills nothing."""
         known = {id(one): one for one in (*self._backends.values(), *self._agents.values())}
         for backend in known.values():
             backend.close()
-        self._ledger.release_all(list(self._pools))
+        if not keep_shares:
+            self._ledger.release_all(list(self._pools))
 
     def _look(self, name: str, backend: Backend) -> None:
         self._set_health(name, backend.health())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from kici.contracts.link import JobKey
 from kici.contracts.link.jobs import JobFinished
 from kici.contracts.link.views import StepView
-from kici.contracts.states import JOB_MOVES, WAITING, JobState, check_move
+from kici.contracts.states import JOB_MOVES, UNPLACED, WAITING, JobState, check_move
 from kici.pool.dispatch import JobSpec
 from kici.protocol.line_numbers import LineNumbers
 
@@ -97,6 +97,10 @@ class JobTable:
     def waiting(self) -> list[Job]:
         """Jobs that no agent has, the oldest first."""
         return [job for job in self._rows.values() if job.state in WAITING]
+
+    def unplaced(self) -> list[Job]:
+        """Jobs that only this process could still give to an agent."""
+        return [job for job in self._rows.values() if job.state in UNPLACED]
 
     def move(self, job: Job, state: JobState) -> None:
         check_move(JOB_MOVES, f"job {job.key.job_id}", job.state, state)

@@ -18,16 +18,13 @@ from kici.contracts.link.lifecycle import ConfigChanged, Hello, Leave
 from kici.contracts.link.views import SocketPassed
 from kici.contracts.wire import Wire
 from kici.contracts.wire.agent import AgentRegister, RegisterAck
-from kici.errors import ConfigError, LocalError, RemoteError
+from kici.errors import ConfigError, RemoteError
 from kici.pool.actions import (
     AdoptAgent,
     AnswerRegister,
-    CloseAgent,
     LaunchAgent,
-    PauseAgent,
     ReapAgent,
     ReleaseLedger,
-    ResumeAgent,
     SendAgent,
 )
 from kici.pool.core import PoolCore
@@ -45,6 +42,7 @@ from kici.pool.fleet import Fleet
 from kici.pool.seam import AgentConnection
 from kici.pool.server import AgentServer
 from kici.pool.showing import Showing
+from kici.pool.speaking import perform_on
 from kici.pool.tokens import TokenIssuer
 from kici.protocol.machine import Action, Note, Tell
 from kici.shell.child import ChildBoot, ChildShell
@@ -56,6 +54,7 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40}
 MAX_UNDONE = 2000
 #: Kept from the time that ``leave`` grants, for closing sockets and last words.
 _LAST_S = 1.5
+_ON_AGENTS = (LaunchAgent, ReapAgent, AdoptAgent, ReleaseLedger)
 _scalers = msgspec.json.Decoder(ScalerConfig)
 
 
@@ -86,6 +85,7 @@ class Pool:
         self._fleet = Fleet(shell.config, self._issuer, self.apply)
         self._connections: dict[str, AgentConnection] = {}
         self._undone: deque[Action] = deque()
+        self._handing_over = False
         self._more, self._less, self._sooner = Signal(), Signal(), Signal()
         self._less.set()
         self._showing = Showing(lambda view: shell.try_tell("web", view))
@@ -105,6 +105,8 @@ class Pool:
         while True:
             received = self._shell.inbox.get()
             if isinstance(received.body, Leave):
+                if received.body.handover:
+                    return self._hand_over(received.body, helpers)
                 return self._leave(received.body)
             self._react(received.sender, received.body, received.fds)
 
@@ -155,7 +157,8 @@ class Pool:
 
     def lost(self, connection: AgentConnection, reason: str) -> None:
         self._connections.pop(connection.connection_id, None)
-        self.apply(AgentLost(connection.connection_id, reason))
+        if not self._handing_over:
+            self.apply(AgentLost(connection.connection_id, reason))
 
     # --- performing --------------------------------------------------------------------
 
@@ -177,6 +180,8 @@ class Pool:
                     self._less.set()
 
     def _perform(self, action: Action) -> None:
+        if self._handing_over and isinstance(action, _ON_AGENTS):
+            return  # the next start decides, from what it finds
         match action:
             case Tell("web", message):
                 self._showing.show(message)
@@ -197,24 +202,7 @@ class Pool:
             case ReleaseLedger(agent_id=agent_id, scaler=scaler):
                 self._fleet.release(agent_id, scaler)
             case _:
-                self._perform_on_connection(action)
-
-    def _perform_on_connection(self, action: Action) -> None:
-        match action:
-            case CloseAgent(connection_id, code, reason):
-                connection = self._connections.pop(connection_id, None)
-                if connection is not None:
-                    connection.close(code, reason)
-            case PauseAgent(connection_id):
-                connection = self._connections.get(connection_id)
-                if connection is not None:
-                    connection.pause()
-            case ResumeAgent(connection_id):
-                connection = self._connections.get(connection_id)
-                if connection is not None:
-                    connection.resume()
-            case _:
-                raise LocalError(f"nobody performs {type(action).__name__}")
+                perform_on(self._connections, action)
 
     def _keep_time(self) -> None:
         """Tick at the core's deadline; every handled event may have moved it."""
@@ -237,6 +225,18 @@ class Pool:
             _log.warning("Agents are left behind, the next start reaps them")
         self._server.close(1001, "Worker is stopping", timeout_s=0.5)
         self._fleet.close()
+        self._shell.flush(_LAST_S / 2)
+        return 0
+
+    def _hand_over(self, message: Leave, helpers: list[gevent.Greenlet]) -> int:
+        """Agents stay and come back to the next start; what they have said is passed on."""
+        until = monotonic() + max(0.5, message.within_s - _LAST_S)
+        self._handing_over = True
+        gevent.killall(helpers[1:])  # no deadline expires any more; actions are performed
+        self._server.close(1001, "Worker restarts", timeout_s=0.5)
+        while monotonic() < until and self._undone:
+            gevent.sleep(0.02)
+        self._fleet.close(keep_shares=True)
         self._shell.flush(_LAST_S / 2)
         return 0
 

@@ -157,12 +157,12 @@ class Child(Subprocess):
                 extra={"child": str(self.name), "message_type": type(message).__name__},
             )
 
-    def leave(self, within_s: float) -> None:
+    def leave(self, within_s: float, *, handover: bool = False) -> None:
         """Ask it to go for good; the library kills it when it has not after the grace."""
         self.leaving = True
         if self.state not in (ProcessStates.STARTING, ProcessStates.RUNNING):
             return
-        self.tell(Leave(within_s=within_s))
+        self.tell(Leave(within_s=within_s, handover=handover))
         self.killing = True
         self.delay = time.time() + within_s + LEAVE_GRACE_S
         self.change_state(ProcessStates.STOPPING)

@@ -35,6 +35,7 @@ class Orders(Protocol):
     options: Any
 
     def stop(self, source: str) -> None: ...
+    def handover(self, source: str) -> None: ...
     def reload(self) -> None: ...
 
 
@@ -46,6 +47,12 @@ class WorkerRPC(SupervisorNamespaceRPCInterface):
         self._update("shutdown")
         self.supervisord.stop("kici-workerctl shutdown")
         return True
+
+    def handOver(self) -> int:  # noqa: N802 (as the library writes names)
+        """End at once with agents alive, for the next start to adopt; our pid."""
+        self._update("handOver")
+        self.supervisord.handover("kici-workerctl handover")
+        return os.getpid()
 
     def reloadConfig(self) -> list:  # noqa: N802 (the library's name)
         """As SIGHUP."""

@@ -24,6 +24,7 @@ from kici.shell.link import new_boot_id
 from kici.shell.notify import Notifier
 from kici.supervisor import drain, liveness, rpc
 from kici.supervisor.children import Child
+from kici.supervisor.drain_hearing import hear
 from kici.supervisor.fork import RunChild
 from kici.supervisor.library import ChildConfig, Options, group_config
 from kici.supervisor.links import CHILDREN, ChildLinks
@@ -93,6 +94,10 @@ class Worker(Supervisor):
     def stop(self, source: str) -> None:
         if not self._drain.stopping:
             self._perform(self._drain.stop(source, time.monotonic(), time.time()))
+
+    def handover(self, source: str) -> None:
+        """End, with agents alive (a restart of the service, an upgrade)."""
+        self._perform(self._drain.handover(source, time.monotonic(), time.time()))
 
     def reload(self) -> None:
         """SIGHUP, ``reload.request`` and ``kici-workerctl reread`` (W136)."""
@@ -182,16 +187,10 @@ class Worker(Supervisor):
                 self._liveness.pong(child.name, body.number, now)
             case link.Hello():
                 self._roster.introduce(child)
-            case link.DrainRequest():
-                self._perform(
-                    self._drain.request(body.source, body.reason, body.deadline_s, now, time.time())
-                )
-            case link.UndrainRequest():
-                self._perform(self._drain.undrain(body.source))
-            case link.DrainDone():
-                self._perform(self._drain.drained(now))
             case link.ReloadRequest() if not self._drain.stopping:
                 self.reload()
+            case _:
+                self._perform(hear(self._drain, body, now, time.time()))
 
     def changed(self, child: Child) -> None:
         self._roster.changed(child)
@@ -228,7 +227,7 @@ class Worker(Supervisor):
                 case drain.Cut():
                     self._roster.tell((ChildName.POOL,), link.DrainCut(reason=action.reason))
                 case drain.AskLeave():
-                    self._ask_to_leave(self._roster[action.name], action.within_s)
+                    self._ask_to_leave(self._roster[action.name], action)
                 case drain.KillAll():
                     self._roster.kill_all()
                 case drain.Exit():
@@ -236,8 +235,8 @@ class Worker(Supervisor):
                     self.options.mood = SupervisorStates.SHUTDOWN
                     self._signals.wake()
 
-    def _ask_to_leave(self, child: Child, within_s: float) -> None:
-        child.leave(within_s)
+    def _ask_to_leave(self, child: Child, ask: drain.AskLeave) -> None:
+        child.leave(ask.within_s, handover=ask.handover)
         if not child.alive:
             self._perform(self._drain.left(child.name, time.monotonic()))
 

@@ -27,6 +27,7 @@ from kici.web.shipper import Shipper
 STARTED_AT = time.time()
 #: Answers under way when the order to leave comes.
 STOP_S = 1.0
+HANDOVER_STOP_S = 0.2
 
 
 def run(boot: ChildBoot) -> int:
@@ -42,7 +43,8 @@ def run(boot: ChildBoot) -> int:
     while True:
         received = shell.inbox.get()
         if isinstance(received.body, Leave):
-            server.stop(timeout=STOP_S)
+            # At a hand-over the next start needs the port now; pages dial again by themselves.
+            server.stop(timeout=HANDOVER_STOP_S if received.body.handover else STOP_S)
             if desk.shipper is not None:
                 desk.shipper.finish(STOP_S)
             shell.flush(STOP_S)

@@ -5,7 +5,13 @@ import json
 import pytest
 
 from kici.contracts.link.jobs import JobAccepted, JobDeclined, JobDispatched
-from kici.contracts.link.lifecycle import DrainCut, DrainDone, DrainState, SnapshotRequest
+from kici.contracts.link.lifecycle import (
+    DrainCut,
+    DrainDone,
+    DrainState,
+    HandoverReady,
+    SnapshotRequest,
+)
 from kici.contracts.states import JobState
 from kici.contracts.wire.agent import JobDispatch
 from kici.pool.events import PeerBooted, SendFailed
@@ -548,6 +554,30 @@ def test_cut_drain_cancels_and_reports_everything():
     }
     world.wait(20)
     assert world.finished("j1")[0].state == "cancelled"
+
+
+def test_hand_over_waits_for_accepted_jobs_until_an_agent_has_them():
+    world = World(scaler(max_agents=1))
+    world.offer("j1")
+    world.offer("j2")
+    world.do(DrainState(rev=2, draining=True, stopping=False, reason="restart", handover=True))
+    world.offer("j3")
+    assert world.answers()[-1].reason == "Worker is draining"
+
+    def ready():
+        return [one for one in world.told["supervisor"] if isinstance(one, HandoverReady)]
+
+    agent = world.arrive()
+    world.run(agent, "j1")
+    assert not ready()  # j2 is in our memory alone
+    world.end(agent=agent, job="j1")
+    world.backend(agent, "exited")
+    world.lose(agent)
+    agent = world.arrive()
+    world.run(agent, "j2")
+    assert len(ready()) == 1
+    world.end(agent=agent, job="j2")
+    assert len(ready()) == 1
 
 
 def test_idle_worker_is_drained_at_once():

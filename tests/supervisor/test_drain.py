@@ -6,6 +6,7 @@ from kici.contracts.states import ChildName
 from kici.supervisor.drain import (
     CUT_WAIT_S,
     EXIT_FORCED,
+    HANDOVER_WITHIN_S,
     LEAVE_WITHIN_S,
     STOP_MARGIN_S,
     AskLeave,
@@ -176,3 +177,61 @@ def test_every_step_has_its_lines():
     assert lines[-1] == "Graceful shutdown complete"
     assert all(f"{line[:-3]} done" in lines for line in lines if line.endswith("..."))
     assert actions[-2].fields == {"exitCode": 0}
+
+
+HANDS = [AskLeave(name, within_s, True) for name, within_s in HANDOVER_WITHIN_S.items()]
+HANDED = tuple(("left", name, 2.0) for name in HANDOVER_WITHIN_S)
+
+
+def hand(at: float) -> tuple:
+    return ("handover", "kici-workerctl", at, WALL + at)
+
+
+def test_a_hand_over_drains_no_agent_and_the_pool_leaves_first():
+    machine = Drain(TIMEOUT_S)
+    (published,) = play(machine, hand(0))
+    said = published.state
+    assert (said.draining, said.stopping, said.handover) == (True, False, True)
+    assert play(machine, done(machine, 0.1)) == []  # an empty pool is no reason of its own
+    assert list(HANDOVER_WITHIN_S) == [ChildName.POOL, ChildName.PEER, ChildName.WEB]
+    assert play(machine, ("ready_to_hand_over", 0.2), *HANDED) == [*HANDS, Exit(0)]
+
+
+def test_a_hand_over_waits_for_accepted_jobs_no_longer_than_a_drain():
+    machine = Drain(TIMEOUT_S)
+    play(machine, hand(0))
+    assert play(machine, ("tick", TIMEOUT_S - 0.1)) == []
+    assert play(machine, ("tick", TIMEOUT_S)) == HANDS[:1]
+
+
+@pytest.mark.parametrize(
+    ("before", "handed"),
+    [
+        ((), True),
+        ((("request", "web", "asked", None, 0, WALL),), True),
+        ((stop(0),), False),
+        ((stop(0), ("drained", 0.5)), False),
+        ((("fail", 1, "web died", 0),), False),
+    ],
+)
+def test_a_hand_over_never_turns_a_stop_around(before, handed):
+    machine = Drain(TIMEOUT_S)
+    play(machine, *before)
+    asked = play(machine, hand(1), ("ready_to_hand_over", 1.1))
+    assert (asked[-1:] == HANDS[:1]) is handed
+
+
+# W123
+def test_a_signal_turns_a_waiting_hand_over_into_a_stop():
+    machine = Drain(TIMEOUT_S)
+    play(machine, hand(0))
+    (published,) = play(machine, stop(1))
+    assert (published.state.stopping, published.state.handover) == (True, False)
+    assert play(machine, ("ready_to_hand_over", 1.1)) == []
+    assert play(machine, done(machine, 2), *LEFT) == [*LEAVES, Exit(0)]
+
+
+def test_a_hand_over_that_hangs_is_forced():
+    machine = Drain(TIMEOUT_S)
+    play(machine, hand(0), ("ready_to_hand_over", 0.1))
+    assert play(machine, ("tick", TIMEOUT_S + STOP_MARGIN_S)) == [KillAll(), Exit(0)]

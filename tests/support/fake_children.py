@@ -65,7 +65,7 @@ def run_child(boot) -> int:
         body = msgspec.to_builtins(received.body)
         _write(heard, received.sender, body)
         if isinstance(received.body, link.DrainState) and received.body.draining:
-            gevent.spawn(_drain, directory, boot.name, shell, received.body.rev)
+            gevent.spawn(_drain, directory, boot.name, shell, received.body)
         if isinstance(received.body, link.DrainCut):
             (directory / "pool.busy").unlink(missing_ok=True)
         if isinstance(received.body, link.Leave):
@@ -86,14 +86,18 @@ def _write(heard, sender: str, body: dict) -> None:
     heard.write(json.dumps({"sender": sender, **body}, default=repr) + "\n")
 
 
-def _drain(directory: Path, name: str, shell, rev: int) -> None:
+def _drain(directory: Path, name: str, shell, state: link.DrainState) -> None:
     import gevent
 
     if name != ChildName.POOL:
         return
+    if state.handover:
+        while (directory / "pool.waiting").exists():
+            gevent.sleep(0.02)
+        shell.tell("supervisor", link.HandoverReady(rev=state.rev))
     while (directory / "pool.busy").exists():
         gevent.sleep(0.02)
-    shell.tell("supervisor", link.DrainDone(rev=rev))
+    shell.tell("supervisor", link.DrainDone(rev=state.rev))
 
 
 def _serve(listen_fd: int) -> None:
