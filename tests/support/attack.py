@@ -194,7 +194,7 @@ class Siege:
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
-        return self.link.expect("job.reroute.ack", WAIT_S, skip=NOISE)
+        return self.link.expect("job.reroute.ack", WAIT_S, skip=(*NOISE, "job.progress"))
 
     def ended(self, job_id: str, timeout_s: float = WAIT_S) -> dict[str, Any]:
         """The terminal report of a job, acknowledged."""
@@ -225,7 +225,7 @@ class Siege:
         self.coordinator.close()
 
 
-NOISE = ("peer.heartbeat", "peer.log.chunk", "peer.scaler.event", "peer.cluster.settings.request")
+NOISE = ("peer.heartbeat", "peer.log.chunk", "peer.scaler.event", "peer.clusterSettings.request")
 
 
 @contextlib.contextmanager
