@@ -1,5 +1,7 @@
 """Jobs as a coordinator offers them; their shape is that of the recorded ones."""
 
+import time
+
 import msgspec
 
 from kici.contracts.wire.peer import JobReroute
@@ -39,4 +41,21 @@ def reroute(number: int, labels: tuple[str, ...] = ("linux",)) -> JobReroute:
         ref="main",
         sha="783c2cebbfeea40ce7cd7be3504d2b77a507f30b",
         provider="generic",
+    )
+
+
+def native() -> JobReroute:
+    """A job for our own agent: one shell step without a checkout."""
+    config = (
+        b'{"name":"build","steps":[{"name":"hello","hasOutputs":false}],"native":{"version":1,'
+        b'"checkout":false,"steps":[{"name":"hello","run":"echo hello"}]}}'
+    )
+    job = reroute(0, ("linux", "bench", "runtime:native"))
+    unique = f"{time.time_ns():x}"
+    return msgspec.structs.replace(
+        job,
+        job_id=f"native-{unique}",
+        run_id=f"native-{unique}",
+        job_config=msgspec.Raw(config),
+        repo_url=None,
     )

@@ -234,6 +234,4 @@ class Listener:
 
 
 def dial(loop: Loop, port: int, path: str) -> WebSocketEnd:
-    return WebSocketEnd(
-        loop, socket.create_connection(("127.0.0.1", port)), client=True, path=path
-    )
+    return WebSocketEnd(loop, socket.create_connection(("127.0.0.1", port)), client=True, path=path)

@@ -22,6 +22,7 @@ class Work:
         self.refused: dict[str, str] = {}
         self.ended: dict[str, float] = {}
         self.states: dict[str, str] = {}
+        self.running: dict[str, float] = {}
         self.n_ended = 0
         self.n_lines = 0
         self.n_frames = 0
@@ -38,6 +39,7 @@ class Work:
                 self.refused[message.message_id] = message.reason or ""
         elif isinstance(message, JobProgress) and message.kind == "job":
             if message.state not in WIRE_TERMINAL:
+                self.running.setdefault(message.job_id, time.perf_counter())
                 return
             if message.job_id not in self.ended:
                 self.n_ended += 1
@@ -79,6 +81,7 @@ class Work:
         seconds = time.perf_counter() - began
         self.acked.clear()
         self.ended.clear()
+        self.running.clear()
         self.states.clear()
         return seconds
 

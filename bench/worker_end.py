@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,17 +23,25 @@ from bench.sockets import Loop
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = Path(sys.executable).parent
 STOP_S = 20.0
+#: ``scalers.yaml`` of a worker on the given port.
+Scalers = Callable[[int], str]
 
 
 class WorkerProcess:
     """Owns: the process and its directory. ``started_at`` is just before the exec."""
 
     def __init__(
-        self, coordinator_port: int, env: Mapping[str, str] = {}, *, scalers: str = ""
+        self,
+        coordinator_port: int,
+        env: Mapping[str, str] = {},
+        *,
+        scalers: Scalers | None = None,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="kici-bench-"))
         self.port = _free_port()
-        (self.directory / "scalers.yaml").write_text(scalers or "version: 1\nscalers: []\n")
+        (self.directory / "scalers.yaml").write_text(
+            scalers(self.port) if scalers else "version: 1\nscalers: []\n"
+        )
         base = {k: v for k, v in os.environ.items() if not k.startswith(("KICI_", "NOTIFY"))}
         data = self.directory / "data"
         own = {
@@ -100,7 +108,7 @@ class WorkerProcess:
 class Rig:
     """A coordinator, a worker and agents, driven by one loop."""
 
-    def __init__(self, env: Mapping[str, str] = {}, *, scalers: str = "") -> None:
+    def __init__(self, env: Mapping[str, str] = {}, *, scalers: Scalers | None = None) -> None:
         self.loop = Loop()
         self.coordinator = Coordinator(self.loop)
         self.worker = WorkerProcess(self.coordinator.port, env, scalers=scalers)
@@ -125,7 +133,7 @@ class Rig:
 
 
 @contextmanager
-def rig(env: Mapping[str, str] = {}, *, scalers: str = "") -> Iterator[Rig]:
+def rig(env: Mapping[str, str] = {}, *, scalers: Scalers | None = None) -> Iterator[Rig]:
     """A joined worker that leaves nothing behind."""
     made = Rig(env, scalers=scalers)
     try:
@@ -141,3 +149,22 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def scalers_of_host(*, slots: int, warm: int = 0) -> Scalers:
+    """``scalers.yaml`` with our own agent as processes of this machine, by port."""
+    pool = f"    warmPool: {{enabled: true, size: {warm}}}\n" if warm else ""
+
+    def text(port: int) -> str:
+        return f"""version: 1
+scalers:
+  - name: host
+    type: bare-metal
+    maxAgents: {slots}
+    orchestratorUrl: ws://127.0.0.1:{port}/ws
+{pool}    labelSets:
+      - labels: [linux, bench, "runtime:native"]
+        binaryPath: {SCRIPTS / "kici-agent"}
+"""
+
+    return text

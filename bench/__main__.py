@@ -1,0 +1,44 @@
+"""``python -m bench [NAME ...]``: measure, print, write ``bench/results.json``."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bench import choices, measures, scale, soak
+from bench.report import Report, machine
+
+BENCHES: Mapping[str, Callable[[Report], None]] = {
+    "start": measures.start,
+    "idle": measures.idle,
+    "latency": measures.latency,
+    "throughput": measures.throughput,
+    "card": measures.card,
+    "spawn": measures.spawn,
+    "sealing": measures.sealing,
+    "agents": scale.agents,
+    "workers": scale.workers,
+    "memory": measures.memory,
+    "choices": choices.compare,
+    "soak": soak.soak,
+}
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - set(BENCHES)
+    if unknown:
+        print(f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+        return 2
+    report = Report()
+    print(machine())
+    for name in names or BENCHES:
+        print(f"--- {name}", flush=True)
+        try:
+            BENCHES[name](report)
+        except (RuntimeError, TimeoutError, ConnectionError, AssertionError) as error:
+            report.note(f"{name} failed", str(error)[:500])
+    print("\n" + report.table())
+    report.write(Path(__file__).with_name("results.json"))
+    return 0
+
+
+sys.exit(main(sys.argv[1:]))
