@@ -31,15 +31,22 @@ _DEAD = frozenset({"Invalid proof", "Unknown credential", "Credential revoked"})
 class Credentials:
     """Owns: the credential file, the join token, and the lock that lets one connection join.
 
-    ``wall()`` gives epoch seconds.
+    ``wall()`` gives epoch seconds. ``token_file``, where the token came from, is emptied once
+    the credential that it bought is on disk.
     """
 
     def __init__(
-        self, path: Path, instance_id: str, token: str | None, wall: Callable[[], float]
+        self,
+        path: Path,
+        instance_id: str,
+        token: str | None,
+        wall: Callable[[], float],
+        token_file: Path | None = None,
     ) -> None:
         self._path = path
         self._instance_id = instance_id
         self._token = token
+        self._token_file = token_file
         self._wall = wall
         self._unwritten: StoredCredential | None = None
         self._corrupt: bytes | None = None
@@ -118,6 +125,7 @@ class Credentials:
             )
             return
         self._unwritten = None
+        self._wipe_token()
 
     def current(self) -> StoredCredential | None:
         """The credential in force: of this instance id, readable; else None."""
@@ -171,6 +179,22 @@ class Credentials:
             )
             return False
         return True
+
+    def _wipe_token(self) -> None:
+        """The token is spent. A file that holds another one by now is the operator's."""
+        if self._token_file is None:
+            return
+        try:
+            if self._token_file.read_text(encoding="utf-8").strip() == self._token:
+                durable.empty(self._token_file)
+                log.info("Join token used and wiped", extra={"file": str(self._token_file)})
+        except FileNotFoundError:
+            pass
+        except (OSError, UnicodeDecodeError) as error:
+            log.warning(
+                "The used join token cannot be wiped; remove it",
+                extra={"file": str(self._token_file), "error": str(error)},
+            )
 
     def _keep_copy(self, data: bytes) -> None:
         if data == self._corrupt:

@@ -77,6 +77,7 @@ class Peer:
             settings.instance_id,
             settings.join_token.reveal() if settings.join_token else None,
             time.time,
+            Path(settings.join_token_file) if settings.join_token_file else None,
         )
         publisher = Publisher(shell)
         self._desk = PeerDesk(shell, self._outbox, self._spool, self._offers, publisher)

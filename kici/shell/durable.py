@@ -59,6 +59,16 @@ def discard(path: str | Path) -> bool:
     return True
 
 
+def empty(path: str | Path) -> None:
+    """Take the content out of ``path``, durably and in place: the directory may be one that
+    we cannot write (``/etc``), the file a bind mount."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def remove(path: str | Path) -> bool:
     """Delete ``path`` durably; False when it was not there."""
     target = Path(path)

@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 
-from tests.support.house import ROOT, SCRIPTS
+from tests.support.house import ROOT, SCRIPTS, House, wait_for
 
 #: Long enough to span a restart, short enough for every run of the tests.
 LINES = 20
@@ -59,3 +59,18 @@ def test_a_job_that_ends_while_no_worker_is_there_is_reported_by_the_next(house)
     house.start_worker()
     assert house.wait_end(job)["state"] == "success"
     assert house.log(job, 0) == ["began", "line 3", "last"]
+
+
+# W139
+def test_a_token_from_a_file_is_wiped_and_not_needed_again(tmp_path):
+    token_file = tmp_path / "join-token"
+    house = House(tmp_path, env={"KICI_CLUSTER_JOIN_TOKEN_FILE": str(token_file)})
+    try:
+        house.start_coordinator()
+        token_file.write_text(house.join_token() + "\n")
+        house.start_worker()
+        wait_for(lambda: token_file.read_bytes() == b"", "token wiped")
+        hand_over(house)
+        house.start_worker()
+    finally:
+        house.close()

@@ -168,3 +168,54 @@ def test_an_old_credential_is_warned_of(made, path, caplog, issued, warned):
         made.warn_of_age()
     assert ("expires soon" in caplog.text) is warned
     assert made.issued_at().startswith(issued)
+
+
+@pytest.fixture
+def token_file(tmp_path):
+    file = tmp_path / "join-token"
+    file.write_text(TOKEN + "\n")
+    file.chmod(0o640)
+    return file
+
+
+@pytest.fixture
+def from_file(path, token_file):
+    return Credentials(path, "worker-7", TOKEN, lambda: NOW, token_file)
+
+
+def test_a_token_file_is_emptied_once_the_credential_is_on_disk(from_file, path, token_file):
+    from_file.choose("a")
+    assert token_file.read_text() == TOKEN + "\n"  # not yet: the join may fail
+    from_file.joined("a", NEW, "worker")
+    assert json.loads(path.read_text())["credential"] == NEW
+    assert token_file.read_bytes() == b""
+    assert stat.S_IMODE(token_file.stat().st_mode) == 0o640
+
+
+def test_a_token_file_stays_while_its_credential_is_not_on_disk(
+    from_file, path, token_file, monkeypatch
+):
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(durable, "write_atomic", full)
+        from_file.joined("a", NEW, "worker")
+    assert token_file.read_text() == TOKEN + "\n"
+    from_file.write_pending()
+    assert path.exists()
+    assert token_file.read_bytes() == b""
+
+
+def test_a_token_file_with_a_newer_token_is_left_alone(from_file, token_file):
+    token_file.write_text("kici_join_v1.new.token\n")
+    from_file.joined("a", NEW, "worker")
+    assert token_file.read_text() == "kici_join_v1.new.token\n"
+
+
+@pytest.mark.parametrize("spoil", [lambda f: f.unlink(), lambda f: (f.unlink(), f.mkdir())])
+def test_a_token_file_that_cannot_be_wiped_ends_no_join(from_file, path, token_file, spoil, caplog):
+    spoil(token_file)
+    from_file.joined("a", NEW, "worker")
+    assert path.exists()
+    assert TOKEN not in caplog.text
