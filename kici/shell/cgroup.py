@@ -10,6 +10,9 @@ _POLL_S = 0.02
 _KILL_S = 5.0
 _CONTROLLERS = ("cpu", "memory", "pids")
 _PERIOD_US = 100_000
+#: DelegateSubgroup= of our unit: the daemon lies there, and agents beside it, because a group
+#: with processes of its own hands no controllers down (cgroup v2).
+DAEMON_GROUP = "daemon"
 
 
 class CgroupBase:
@@ -45,11 +48,18 @@ def delegated_base(
     unprivileged user, or a writable tree on a machine without systemd (a container).
     """
     path = _own_group(mounts, own)
-    if path is None or not os.access(path, os.W_OK) or not _is_ours(path):
+    if path is None:
         return None
-    if not os.path.exists(os.path.join(path, "cgroup.procs")):
-        return None
-    return CgroupBase(path)
+    parent, name = os.path.split(path)
+    if name == DAEMON_GROUP and _is_usable(parent):
+        return CgroupBase(parent)
+    return CgroupBase(path) if _is_usable(path) else None
+
+
+def _is_usable(path: str) -> bool:
+    if not os.access(path, os.W_OK) or not _is_ours(path):
+        return False
+    return os.path.exists(os.path.join(path, "cgroup.procs"))
 
 
 def enter(group: str) -> None:
