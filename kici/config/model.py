@@ -77,6 +77,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     job_keepalive: bool = False
     # Where promises and history are kept: "durable" (data_dir) or "volatile" (runtime_dir).
     job_state: str = "durable"
+    # Beyond these the machine takes no job; 0 turns a guard off.
+    guard_disk_min_bytes: int = 512 * 2**20
+    guard_inodes_min: int = 5000
+    guard_memory_min_bytes: int = 64 * 2**20
+    guard_temperature_max: int = 90
 
 
 def job_state_dir(settings: Settings) -> str:

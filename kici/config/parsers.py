@@ -69,7 +69,7 @@ def _number(value: str, expected: str) -> float:
     return number
 
 
-def integer(minimum: int, maximum: int) -> Parser:
+def integer(minimum: int, maximum: int) -> Callable[[str], int]:
     """A whole number in ``minimum..maximum``."""
 
     def parse(value: str) -> int:
@@ -129,6 +129,15 @@ def size(value: str) -> int:
     if not 0 < amount < 2**53:
         raise ValueError(f"expected a size like 500m, 64k or 1g, found {found(value)}")
     return amount
+
+
+def or_off(parse: Callable[[str], int]) -> Parser:
+    """What ``parse`` takes, or ``off`` (also ``0``), which is 0."""
+
+    def parse_or_off(value: str) -> int:
+        return 0 if value.strip().lower() in ("off", "0") else parse(value)
+
+    return parse_or_off
 
 
 def comma_list(value: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from kici.config.parsers import (
     duration,
     integer,
     milliseconds,
+    or_off,
     secret,
     size,
     text,
@@ -178,6 +179,19 @@ SECTIONS: tuple[Section, ...] = (
              "no coordinator has confirmed, and it must find out by itself that jobs are gone."),
         _row("KICI_JOB_KEEPALIVE", "job_keepalive", boolean, "true | false", "false", "ours",
              "Repeat `running` for long jobs, for coordinators that give silent ones up."),
+    )),
+    Section("Guards", (
+        _row("KICI_GUARD_DISK_MIN", "guard_disk_min_bytes", or_off(size), "size | off", "512m",
+             "ours", "Below this much free disk no job is taken, until there is a fifth more. "
+             "Looked at: the data, runtime and temporary directories, `TMPDIR` of label sets, "
+             "and where a local container engine keeps its images."),
+        _row("KICI_GUARD_INODES_MIN", "guard_inodes_min", or_off(integer(1, 10**12)),
+             "number | off", "5000", "ours", "The same for free inodes."),
+        _row("KICI_GUARD_MEMORY_MIN", "guard_memory_min_bytes", or_off(size), "size | off", "64m",
+             "ours", "The same for available memory."),
+        _row("KICI_GUARD_TEMPERATURE_MAX", "guard_temperature_max", or_off(integer(1, 200)),
+             "degrees Celsius | off", "90", "ours", "Above this no job is taken, until it is 5 "
+             "degrees cooler. On a Raspberry Pi, which slows down at 80, use 80."),
     )),
     Section("HTTP", (
         _row("KICI_PORT", "port", integer(0, 65535), "0 to 65535 (0: any free port)", "4000",

@@ -81,6 +81,8 @@ def _obstacle(board: Board, job: Job, now: float) -> str:
         return LOOP
     if len(job.spec.tried) >= job.spec.max_hops:
         return HOPS
+    if board.guards.reason:
+        return board.guards.reason
     if pick_agent(job, board.agents, now) is not None:
         return ""
     target = board.scaling.match(job.spec.need)
@@ -98,7 +100,7 @@ def _decline(board: Board, event: JobOffered, job: Job | None, reason: str, now:
     if event.again:
         job = job or _row(board, event, None, now)
         _accept(board, event, job)
-        takes_part = job.spec is not None and reason in (DRAINING, FULL, LOOP, HOPS)
+        takes_part = job.spec is not None and reason != NOBODY
         if job.state is not JobState.FINISHED and not takes_part:
             progress.finish(board, job, "failed", now, error=reason)
         return

@@ -7,6 +7,7 @@ from kici.config.model import Config
 from kici.contracts.link import JobKey, Message
 from kici.contracts.states import JobState
 from kici.pool.agents import Agent, Registry
+from kici.pool.guards import Guards, limits_of
 from kici.pool.jobs import Job, JobTable
 from kici.pool.outflow import Outflow
 from kici.pool.scaling import Scaling
@@ -33,6 +34,7 @@ class Board:
         self.jobs = JobTable()
         self.agents = Registry()
         self.scaling = Scaling(config.scalers, self.agents)
+        self.guards = Guards(limits_of(config.settings))
         self.actions: Actions = []
         self.outflow = Outflow(lambda message: self.tell("peer", message))
         self.draining = False

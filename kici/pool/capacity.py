@@ -35,6 +35,7 @@ def capacity(board: Board) -> PoolCapacity:
         n_queued_jobs=sum(job.state is JobState.QUEUED for job in jobs),
         n_starting_jobs=sum(job.state is JobState.STARTING for job in jobs),
         refusing=_refusing(board),
+        guards=board.guards.names,
     )
 
 
@@ -45,6 +46,8 @@ def _serves(agent: Agent) -> bool:
 def _refusing(board: Board) -> str:
     if board.draining or board.stopping:
         return DRAINING
+    if board.guards.reason:
+        return board.guards.reason
     return FULL if len(board.jobs.waiting()) >= board.settings.queue_limit else ""
 
 

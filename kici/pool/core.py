@@ -35,10 +35,12 @@ from kici.pool.events import (
     Event,
     HealthChanged,
     LedgerRefused,
+    MachineRead,
     PeerBooted,
     ScalersChanged,
     SendFailed,
 )
+from kici.pool.guards import Reading
 from kici.pool.scalers.base import BackendEvent, EventKind
 from kici.pool.scaling import ON_THE_WAY
 from kici.pool.staff import close, stop
@@ -116,6 +118,8 @@ class PoolCore:
             case ScalersChanged(scalers):
                 board.scaling.configure(scalers)
                 board.capacity_dirty = board.changed = True
+            case MachineRead(reading):
+                self._machine_read(reading)
             case _:
                 self._govern(event, now)
 
@@ -173,6 +177,16 @@ class PoolCore:
                 else:
                     # Its last words may still be in the socket.
                     agent.deadline = now + arrival.LAST_WORDS_S
+
+    def _machine_read(self, reading: Reading) -> None:
+        board, before = self.board, self.board.guards.reason
+        if board.guards.look(reading):
+            reason = board.guards.reason
+            if reason:
+                board.note("warning", "Taking no jobs, the machine is not fit", reason=reason)
+            else:
+                board.note("info", "Taking jobs again, the machine is fit", was=before)
+        board.capacity_dirty |= board.guards.reason != before
 
     def _resend(self, now: float) -> None:
         for job in self.board.jobs:

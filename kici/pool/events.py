@@ -7,6 +7,7 @@ import msgspec
 from kici.config.model import ScalerConfig
 from kici.contracts.wire import Wire
 from kici.contracts.wire.agent import AgentRegister
+from kici.pool.guards import Reading
 from kici.pool.scalers.base import BackendEvent, FoundAgent
 from kici.pool.seam import TokenGrant
 
@@ -78,6 +79,12 @@ class ScalersChanged(Event, frozen=True):
 
 class PeerBooted(Event, frozen=True):
     """The peer process has a new boot id: it knows nothing of what it was told."""
+
+
+class MachineRead(Event, frozen=True):
+    """How the machine is now (guards)."""
+
+    reading: Reading
 
 
 class Tick(Event, frozen=True):

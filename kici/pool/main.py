@@ -33,6 +33,7 @@ from kici.pool.events import (
     AgentRegistered,
     AgentSaid,
     Event,
+    MachineRead,
     PeerBooted,
     ScalersChanged,
     SendFailed,
@@ -44,6 +45,7 @@ from kici.pool.server import AgentServer
 from kici.pool.showing import Showing
 from kici.pool.speaking import perform_on
 from kici.pool.tokens import TokenIssuer
+from kici.pool.watching import places, read_machine, watch_machine
 from kici.protocol.machine import Action, Note, Tell
 from kici.shell.child import ChildBoot, ChildShell
 
@@ -79,6 +81,7 @@ class Pool:
     def __init__(self, shell: ChildShell) -> None:
         self._shell = shell
         settings = shell.config.settings
+        self._scalers = shell.config.scalers
         self._issuer = TokenIssuer(settings.data_dir, static_file=settings.agent_tokens_file)
         self._core = PoolCore(shell.config, wall=time, new_id=lambda: str(uuid4()))
         self._server = AgentServer(self, self._issuer, auth=settings.agent_auth)
@@ -91,13 +94,15 @@ class Pool:
         self._showing = Showing(lambda view: shell.try_tell("web", view))
 
     def run(self) -> int:
+        self.apply(MachineRead(read_machine(self._places())))
         # First ask what exists, or the warm pools would be filled twice.
-        self._fleet.configure(self._shell.config.scalers)
+        self._fleet.configure(self._scalers)
         self._enqueue(self._core.start(monotonic()))
         helpers = [
             gevent.spawn(self._perform_all),
             gevent.spawn(self._keep_time),
             gevent.spawn(self._fleet.watch_health),
+            gevent.spawn(watch_machine, self._places, self.apply),
         ]
         for helper in helpers:
             helper.link_exception(_crash)
@@ -127,11 +132,14 @@ class Pool:
                 )
                 self._fleet.set_token_ttl(ttl_ms / 1000)
             case ConfigChanged(scalers=scalers):
-                config = _scalers.decode(scalers)
-                self.apply(ScalersChanged(config))
-                self._fleet.configure(config)
+                self._scalers = _scalers.decode(scalers)
+                self.apply(ScalersChanged(self._scalers))
+                self._fleet.configure(self._scalers)
             case _:
                 self.apply(message)
+
+    def _places(self) -> tuple[str, ...]:
+        return places(self._shell.config.settings, self._scalers)
 
     def apply(self, event: Event | Message) -> None:
         """Let the core decide, and queue what it wants done."""

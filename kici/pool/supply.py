@@ -63,7 +63,7 @@ def _on_the_way(board: Board, job: Job, target: Target) -> Agent | None:
 
 def _launch(board: Board, target: Target, job: Job | None, now: float) -> Agent | None:
     requests, limits = resources_for(board, target, job)
-    if board.scaling.obstacle(target, requests, now):
+    if board.guards.reason or board.scaling.obstacle(target, requests, now):
         return None
     image = job.spec.image if job is not None and job.spec is not None else None
     agent = Agent(

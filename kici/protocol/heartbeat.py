@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from kici.contracts.link.views import AgentSlot, PoolCapacity, ScalerSlots
 from kici.contracts.wire.peer import AgentSummary, Capabilities, PeerHeartbeat, ScalerCapacity
@@ -40,7 +41,16 @@ def advert(capacity: PoolCapacity | None, *, draining: bool) -> Advert:
     """The advertised part of ``capacity``: equal adverts need no new heartbeat."""
     if capacity is None:
         return Advert(draining=draining)
-    return Advert(agents=capacity.agents, scalers=capacity.scalers, draining=draining)
+    agents, scalers = capacity.agents, capacity.scalers
+    if capacity.guards:
+        # What exists stays visible, or a coordinator would say that nobody has these labels.
+        agents = tuple(_full(agent) for agent in agents)
+        scalers = tuple(replace(slots, max_agents=slots.active_count) for slots in scalers)
+    return Advert(agents=agents, scalers=scalers, draining=draining)
+
+
+def _full(agent: AgentSlot) -> AgentSlot:
+    return replace(agent, active_jobs=max(agent.active_jobs, agent.max_concurrency))
 
 
 def at_least(version: str | None, wanted: tuple[int, int, int]) -> bool:

@@ -5,7 +5,8 @@ Linux reads /proc and /sys; where those are missing (macOS) a fact is None, neve
 
 import os
 import shutil
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -36,12 +37,53 @@ def machine_facts(directory: str) -> MachineFacts:
         disk_total=disk[0],
         disk_free=disk[1],
         memory_total=memory.get("MemTotal"),
-        memory_available=memory.get("MemAvailable"),
+        memory_available=memory_available(),
         load_1=_load(),
         n_cpus=os.cpu_count(),
         temperature=temperature(),
         under_voltage=under_voltage(),
     )
+
+
+def file_systems(directories: Iterable[str]) -> Iterator[tuple[str, int, int | None]]:
+    """``(directory, bytes free, inodes free)`` for us, each file system once.
+
+    Inodes are None where the file system does not count them. A directory that cannot be
+    asked is left out.
+    """
+    seen = set()
+    for directory in directories:
+        try:
+            device = os.stat(directory).st_dev
+            found = os.statvfs(directory)
+        except OSError:
+            continue
+        if device not in seen:
+            seen.add(device)
+            inodes = found.f_favail if found.f_files else None
+            yield directory, found.f_bavail * found.f_frsize, inodes
+
+
+def memory_available() -> int | None:
+    """Bytes that new programs can have without swapping."""
+    if sys.platform == "darwin":
+        return _darwin_memory()
+    return _memory().get("MemAvailable")
+
+
+def _darwin_memory() -> int | None:
+    """The kernel's own percentage of free memory; no process is started for it."""
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+
+    def number(name: bytes) -> int | None:
+        value, size = ctypes.c_uint64(0), ctypes.c_size_t(8)
+        failed = libc.sysctlbyname(name, ctypes.byref(value), ctypes.byref(size), None, 0)
+        return None if failed else value.value
+
+    percent, total = number(b"kern.memorystatus_level"), number(b"hw.memsize")
+    return None if percent is None or total is None else total * percent // 100
 
 
 def temperature(root: Path = _THERMAL) -> float | None:

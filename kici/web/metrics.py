@@ -78,6 +78,13 @@ def _work(desk: Desk, now: float) -> Iterator[Gauge]:
     yield _one("kici_orchestrator_draining", "1 while draining", summary.is_draining(desk))
     refusing = bool(capacity and capacity.refusing)
     yield _one("kici_worker_refusing", "1 while no job would be taken", refusing)
+    up = capacity.guards if capacity else ()
+    yield (
+        "kici_worker_guard_up",
+        "1 while the machine is beyond this limit and no job is taken",
+        ("guard",),
+        [((guard,), guard in up) for guard in ("disk", "inodes", "memory", "temperature")],
+    )
     yield _one("kici_worker_start_time_seconds", "Start of the worker", desk.started_at)
     yield (
         "kici_worker_build_info",

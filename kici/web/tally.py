@@ -19,6 +19,10 @@ MAX_STARTING = 1000
 #: Words in a refusal -> what the metric calls it; free text would be unbounded.
 _REASONS = (
     ("drain", "draining"),
+    ("disk: ", "guard"),
+    ("inodes: ", "guard"),
+    ("memory: ", "guard"),
+    ("temperature: ", "guard"),
     ("label", "labels"),
     ("capacity", "capacity"),
     ("queue", "capacity"),

@@ -59,6 +59,7 @@ class PoolCapacity(Message, tag="pool.capacity", frozen=True, kw_only=True):
     n_queued_jobs: int
     n_starting_jobs: int
     refusing: str  # why no job would be taken now; empty when one would
+    guards: tuple[str, ...] = ()  # guards that are up: no capacity is advertised
 
 
 class AgentView(Message, tag="agent.state", frozen=True, kw_only=True):
