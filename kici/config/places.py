@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -90,8 +91,20 @@ def instance_id(data_dir: str, touch: bool = True) -> str:
     return made
 
 
+def waits_for_nobody(path: str | Path) -> bool:
+    """False for what could make us wait for ever or never end: a FIFO, a device. What is not
+    there is left to ``open``, which says why."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
 def read_small(path: str | Path) -> str:
     """The text of a small file; raises ``Unusable``, which never shows the content."""
+    if not waits_for_nobody(path):
+        raise Unusable(f"{path}: not a regular file")
     try:
         with open(path, "rb") as file:
             content = file.read(_SMALL_FILE_BYTES + 1)

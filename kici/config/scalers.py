@@ -7,6 +7,7 @@ from typing import Any
 from kici.config import yaml12
 from kici.config.enrich import Host
 from kici.config.model import ScalerConfig
+from kici.config.places import waits_for_nobody
 from kici.config.scaler_build import build
 from kici.config.scaler_rules import check_document
 from kici.config.scaler_schema import document as document_schema
@@ -106,6 +107,8 @@ def _files_of(directory: str, report: Report) -> list[str]:
 
 
 def _read(path: str) -> Any:
+    if not waits_for_nobody(path):
+        raise _Unreadable("cannot be read: not a regular file")
     try:
         with open(path, "rb") as file:
             content = file.read(yaml12.MAX_BYTES + 1)

@@ -55,3 +55,12 @@ def test_an_instance_id_file_that_is_empty_is_made_anew(tmp_path):
     made = places.instance_id(str(tmp_path))
     assert len(made) == 36
     assert places.instance_id(str(tmp_path)) == made
+
+
+# W17
+def test_a_fifo_or_a_device_is_refused_instead_of_waited_for(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path in (fifo, "/dev/zero"):
+        with pytest.raises(places.Unusable, match="not a regular file"):
+            places.read_small(path)
