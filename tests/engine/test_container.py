@@ -1,5 +1,6 @@
 """The container backend on real engines: the contract, the spec's points, trouble."""
 
+import gc
 import json
 import os
 import time
@@ -462,7 +463,8 @@ def test_without_nft_agents_run_with_one_warning_and_strict_policies_do_not(
 # --- an engine that comes and goes ---------------------------------------------------
 
 
-# docker-py leaves the socket of a failed connect to the garbage collector.
+# docker-py leaves the socket of a failed connect to the garbage collector, which shall find
+# it before the test ends.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_engine_that_is_down_at_start_is_used_when_it_comes_up(engine, tmp_path):
     late = tmp_path / "late.sock"
@@ -477,9 +479,11 @@ def test_an_engine_that_is_down_at_start_is_used_when_it_comes_up(engine, tmp_pa
     world.backend.reap(agent, 1)
     world.wait_for(agent, EventKind.EXITED)
     world.backend.close()
+    gc.collect()
 
 
-# docker-py leaves the socket of a failed connect to the garbage collector.
+# docker-py leaves the socket of a failed connect to the garbage collector, which shall find
+# it before the test ends.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_engine_that_goes_away_makes_the_backend_unhealthy_and_its_agents_are_found_again(
     engine, tmp_path
@@ -502,3 +506,4 @@ def test_an_engine_that_goes_away_makes_the_backend_unhealthy_and_its_agents_are
     until(lambda: world.containers() == [])  # the one that could not be removed, too
     client.close()
     world.backend.close()
+    gc.collect()
