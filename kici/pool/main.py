@@ -94,9 +94,9 @@ class Pool:
         self._showing = Showing(lambda view: shell.try_tell("web", view))
 
     def run(self) -> int:
-        self.apply(MachineRead(read_machine(self._places())))
-        # First ask what exists, or the warm pools would be filled twice.
+        # First of all ask what exists, or the warm pools would be filled twice.
         self._fleet.configure(self._scalers)
+        self.apply(MachineRead(read_machine(self._places())))
         self._enqueue(self._core.start(monotonic()))
         helpers = [
             gevent.spawn(self._perform_all),
