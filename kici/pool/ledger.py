@@ -8,7 +8,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +16,12 @@ import msgspec
 
 from kici.config.model import ResourceCap, ResourceSpec
 from kici.errors import KiciError
+from kici.shell import processes
 
 LOCK_ATTEMPTS = 200
 LOCK_DELAY_S = 0.005
 LOCK_DELAY_MAX_S = 0.1
 STALE_LOCK_S = 30.0
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class LedgerBroken(KiciError):
@@ -67,7 +67,7 @@ class Ledger:
         self._instance_id = instance_id
         self._wall = wall
         self._alive = alive or _alive
-        self._boot_id = _boot_id()
+        self._boot_id = processes.boot_id()
 
     def reserve(self, pool: str, cap: ResourceCap, agent_id: str, requests: ResourceSpec) -> str:
         """Take a share; empty when it is ours, else why there is no room."""
@@ -78,19 +78,45 @@ class Ledger:
                 return f"machine pool {pool}: {cpus:g} of {book.cap.max_cpu:g} CPUs"
             if book.cap.max_memory_bytes and memory > book.cap.max_memory_bytes:
                 return f"machine pool {pool}: {memory} of {book.cap.max_memory_bytes} bytes"
-            book.reservations.append(
-                Reservation(
-                    instance_id=self._instance_id,
-                    pid=os.getpid(),
-                    boot_id=self._boot_id,
-                    agent_id=agent_id,
-                    cpus=requests.cpus,
-                    mem_bytes=requests.memory_bytes,
-                    reserved_at=int(self._wall() * 1000),
-                    pid_started=_started(os.getpid()),
-                )
-            )
+            book.reservations.append(self._row(agent_id, requests))
         return ""
+
+    def _row(self, agent_id: str, requests: ResourceSpec) -> Reservation:
+        return Reservation(
+            instance_id=self._instance_id,
+            pid=os.getpid(),
+            boot_id=self._boot_id,
+            agent_id=agent_id,
+            cpus=requests.cpus,
+            mem_bytes=requests.memory_bytes,
+            reserved_at=int(self._wall() * 1000),
+            pid_started=_started(os.getpid()),
+        )
+
+    def claim(self, pool: str, cap: ResourceCap, agents: Mapping[str, ResourceSpec]) -> None:
+        """Shares of agents that outlived our former process are ours again, whatever became
+        of their rows; nothing is checked, because they run already."""
+        with self._opened(pool, cap) as book:
+            book.reservations = [
+                row
+                for row in book.reservations
+                if not (row.instance_id == self._instance_id and row.agent_id in agents)
+            ]
+            book.reservations += [self._row(*one) for one in agents.items()]
+
+    def reap(self, pool: str) -> int:
+        """Drop rows of dead processes and earlier boots; how many there were."""
+        path = self._path(pool)
+        if not path.exists():
+            return 0
+        with _locked(path.with_suffix(".lock"), self._wall):
+            book = self._read(path, None)
+            alive = [row for row in book.reservations if not self._dead(row)]
+            n_dead = len(book.reservations) - len(alive)
+            if n_dead:
+                book.reservations = alive
+                self._write(path, book)
+        return n_dead
 
     def release(self, pool: str, agent_id: str) -> None:
         """Give a share back; harmless when there is none."""
@@ -121,6 +147,7 @@ class Ledger:
         with _locked(path.with_suffix(".lock"), self._wall):
             book = self._read(path, cap)
             book.reservations = [row for row in book.reservations if not self._dead(row)]
+            self._settle_cap(path, book, cap)
             try:
                 yield book
             finally:
@@ -134,18 +161,23 @@ class Ledger:
         return self._directory / f"{pool}.json"
 
     def _read(self, path: Path, cap: ResourceCap | None) -> Book:
-        wanted = Cap(cap.max_cpu, cap.max_memory_bytes) if cap is not None else None
         try:
             book = msgspec.json.decode(path.read_bytes(), type=Book)
         except FileNotFoundError:
-            return Book(version=1, cap=wanted or Cap(), reservations=[])
+            return Book(version=1, cap=_cap(cap), reservations=[])
         except (OSError, msgspec.DecodeError) as error:
             raise LedgerBroken(f"{path}: {error}") from error
         if book.version != 1:
             raise LedgerBroken(f"{path}: version {book.version} is not 1")
-        if wanted is not None and book.cap != wanted:
-            raise LedgerBroken(f"{path}: another process uses another cap; delete it to change")
         return book
+
+    def _settle_cap(self, path: Path, book: Book, cap: ResourceCap | None) -> None:
+        """All who share a pool must have the same cap; alone we may change it (a reload)."""
+        if cap is None or book.cap == _cap(cap):
+            return
+        if any(row.instance_id != self._instance_id for row in book.reservations):
+            raise LedgerBroken(f"{path}: another process uses another cap; delete it to change")
+        book.cap = _cap(cap)
 
     def _write(self, path: Path, book: Book) -> None:
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -166,6 +198,10 @@ class Ledger:
             None,
             row.pid_started,
         )
+
+
+def _cap(cap: ResourceCap | None) -> Cap:
+    return Cap(cap.max_cpu, cap.max_memory_bytes) if cap is not None else Cap()
 
 
 @contextmanager
@@ -223,14 +259,6 @@ def _directory(chosen: str | None) -> Path:
     raise LedgerBroken(problem)
 
 
-def _boot_id() -> str:
-    try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
-        # macOS has none; the time of the boot is as good, and the same in every process.
-        return f"boot-{int(time.time() - time.monotonic()) // 60}"
-
-
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -242,8 +270,6 @@ def _alive(pid: int) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When ``pid`` began, in clock ticks since the boot; None where /proc is missing."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
+    """When ``pid`` began, in the kernel's words; None where nobody tells."""
+    found = processes.look(pid)
+    return None if found is None else found.started

@@ -15,9 +15,15 @@ FD_DIRECTORIES = ("/proc/self/fd", "/dev/fd")
 MAX_FDS_TRIED = 65536
 
 
+def is_linux() -> bool:
+    """Whether there are /proc, control groups and process descriptors to ask for."""
+    return sys.platform.startswith("linux")
+
+
 def link_kind() -> int:
     """The type of our socketpairs: message-preserving, with EOF where there is one."""
-    return getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
+    # Darwin's headers name SOCK_SEQPACKET, but its Unix sockets refuse it.
+    return socket.SOCK_SEQPACKET if is_linux() else socket.SOCK_DGRAM
 
 
 def links_report_eof() -> bool:
@@ -49,7 +55,25 @@ def close_fds_except(kept: Iterable[int]) -> None:
 
 def abstract_sockets() -> bool:
     """Whether addresses that begin with a NUL byte exist."""
-    return sys.platform.startswith("linux")
+    return is_linux()
+
+
+def process_fd(pid: int) -> int | None:
+    """A descriptor that becomes readable when ``pid`` ends; None where there is none to be
+    had (macOS), or the process is gone."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def anonymous_file(name: str) -> int | None:
+    """A new file in memory only, readable by our user; None where there is none (macOS)."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.fchmod(fd, 0o600)
+    return fd
 
 
 def set_process_title(title: str) -> bool:

@@ -9,7 +9,6 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -18,7 +17,8 @@ import gevent
 import msgspec
 from gevent.socket import wait_read
 
-_LINUX = sys.platform.startswith("linux")
+from kici.shell import host
+
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.02
 #: Where there is no pidfd (macOS), a process is looked at this often; each look is a ``ps``.
@@ -40,7 +40,7 @@ class Process(msgspec.Struct, frozen=True):
 
 def adopt_orphans() -> bool:
     """Make this process the parent of its orphaned descendants (Linux); False elsewhere."""
-    if not _LINUX:
+    if not host.is_linux():
         return False
     libc = ctypes.CDLL(None, use_errno=True)
     return libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
@@ -48,7 +48,7 @@ def adopt_orphans() -> bool:
 
 def look(pid: int) -> Process | None:
     """What ``pid`` is now; None when there is no such process."""
-    if _LINUX:
+    if host.is_linux():
         return _read_stat(pid)
     return next(iter(_ps("-p", str(pid))), None)
 
@@ -61,7 +61,7 @@ def alive(process: Process) -> bool:
 
 def table() -> list[Process]:
     """Every process of this machine that we may see."""
-    if not _LINUX:
+    if not host.is_linux():
         return list(_ps("-ax"))
     found = (_read_stat(int(name)) for name in os.listdir("/proc") if name.isdigit())
     return [process for process in found if process is not None]
@@ -76,10 +76,11 @@ def tree(
     wanted = set(roots)
     known: dict[int, Process] = {}
     in_sessions = set(sessions)
-    marked = _marked(mark) if mark and not _LINUX else frozenset()
+    linux = host.is_linux()
+    marked = _marked(mark) if mark and not linux else frozenset()
     for one in processes:
         belongs = one.session in in_sessions or one.group in in_sessions or one.pid in marked
-        if belongs or (mark and _LINUX and _has_mark(one.pid, mark)):
+        if belongs or (mark and linux and _has_mark(one.pid, mark)):
             known[one.pid] = one
     grown = True
     while grown:
@@ -126,9 +127,8 @@ def wait_gone(process: Process, timeout_s: float) -> bool:
     """Wait for the end of a process that need not be our child; False: it still runs."""
     if not alive(process):
         return True
-    try:
-        fd = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):
+    fd = host.process_fd(process.pid)
+    if fd is None:
         return _poll_gone(process, timeout_s)
     try:
         # Opened after the look: the pid may have changed hands in between.

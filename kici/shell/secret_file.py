@@ -4,6 +4,8 @@ import contextlib
 import os
 import tempfile
 
+from kici.shell import host
+
 
 class secret_file:  # noqa: N801 - used like open()
     """``path`` can be opened by our user's processes until ``close``.
@@ -12,14 +14,12 @@ class secret_file:  # noqa: N801 - used like open()
     """
 
     def __init__(self, data: bytes) -> None:
-        if hasattr(os, "memfd_create"):
-            self._fd = os.memfd_create("kici", os.MFD_CLOEXEC)
-            os.fchmod(self._fd, 0o600)
-            self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
-            self._remove = False
-        else:
+        fd = host.anonymous_file("kici")
+        self._remove = fd is None
+        if fd is None:
             self._fd, self.path = tempfile.mkstemp(prefix="kici-")
-            self._remove = True
+        else:
+            self._fd, self.path = fd, f"/proc/{os.getpid()}/fd/{fd}"
         os.write(self._fd, data)
 
     def close(self) -> None:

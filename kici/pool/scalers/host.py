@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 
@@ -23,6 +22,7 @@ from kici.pool.scalers.host_start import (
     wants_scope,
 )
 from kici.shell import cgroup, processes
+from kici.shell.host import is_linux
 from kici.shell.remove_tree import remove_tree
 
 log = logging.getLogger("kici.pool.host")
@@ -88,7 +88,7 @@ class HostBackend:
         self._agents: dict[str, _Agent] = {}
         self._clearing: set[str] = set()
         self._cgroups = cgroups
-        if cgroups is None and sys.platform.startswith("linux"):
+        if cgroups is None and is_linux():
             self._cgroups = cgroup.delegated_base()
 
     def health(self) -> str:

@@ -2,11 +2,11 @@
 
 import math
 import shutil
-import sys
 from collections.abc import Mapping
 
 from kici.config.model import ResourceSpec
 from kici.pool.scalers.base import LaunchSpec
+from kici.shell.host import is_linux
 
 #: What an agent inherits from the worker; nothing else, so no secret of the worker (S114).
 INHERITED = (
@@ -64,7 +64,7 @@ def wants_scope(spec: LaunchSpec) -> bool:
     """S120: only with ``enforceCgroups``, a positive limit, and on Linux."""
     limits = spec.limits
     limited = limits is not None and (limits.cpus > 0 or limits.memory_bytes > 0)
-    return spec.scaler.enforce_cgroups and limited and sys.platform.startswith("linux")
+    return spec.scaler.enforce_cgroups and limited and is_linux()
 
 
 def bus_environment(environ: Mapping[str, str]) -> dict[str, str]:
