@@ -291,7 +291,7 @@ def test_a_thousand_offers_at_once_are_all_answered_and_the_queue_is_bounded(sie
     assert len(ended) == 6
 
 
-SEEN = ("peer.heartbeat", "peer.log.chunk", "peer.scaler.event", "job.reroute.ack")
+SEEN = ("peer.heartbeat", "peer.log.chunk", "scaler.event", "job.reroute.ack")
 
 
 # P46

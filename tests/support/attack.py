@@ -225,7 +225,7 @@ class Siege:
         self.coordinator.close()
 
 
-NOISE = ("peer.heartbeat", "peer.log.chunk", "peer.scaler.event", "peer.clusterSettings.request")
+NOISE = ("peer.heartbeat", "peer.log.chunk", "scaler.event", "peer.clusterSettings.request")
 
 
 @contextlib.contextmanager
