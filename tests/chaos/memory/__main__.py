@@ -3,13 +3,13 @@
 import argparse
 import json
 import os
+import queue
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 
-#: Failing seeds after which a run is given up.
-ENOUGH = 20
 _ME = [sys.executable, "-m", "tests.chaos.memory"]
 
 
@@ -52,16 +52,22 @@ def many(first: int, n_seeds: int, n_jobs: int) -> int:
     counts: Counter[str] = Counter()
     failed: list[int] = []
     done = 0
+    lines: queue.Queue[str | None] = queue.Queue()
     for child in children:
-        assert child.stdout is not None
-        for line in child.stdout:
-            result = json.loads(line)
-            done += 1
-            counts.update(result["counts"])
-            if result["violations"]:
-                failed.append(result["seed"])
-                more = len(result["violations"]) - 1
-                print(f"seed {failed[-1]}: {result['violations'][0]} (+{more})", flush=True)
+        threading.Thread(target=_read, args=(child, lines), daemon=True).start()
+    n_open = len(children)
+    while n_open:
+        line = lines.get()
+        if line is None:
+            n_open -= 1
+            continue
+        result = json.loads(line)
+        done += 1
+        counts.update(result["counts"])
+        if result["violations"]:
+            failed.append(result["seed"])
+            more = len(result["violations"]) - 1
+            print(f"seed {failed[-1]}: {result['violations'][0]} (+{more})", flush=True)
     codes = [child.wait() for child in children]
     seconds = time.perf_counter() - began
     print(f"{done} schedules in {seconds:.0f} s ({done / seconds * 60:.0f} a minute)")
@@ -70,6 +76,13 @@ def many(first: int, n_seeds: int, n_jobs: int) -> int:
     if failed:
         print(f"replay: python -m tests.chaos.memory --seed {min(failed)} -v")
     return 1 if failed or any(codes) else 0
+
+
+def _read(child: "subprocess.Popen[str]", lines: "queue.Queue[str | None]") -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        lines.put(line)
+    lines.put(None)
 
 
 if __name__ == "__main__":

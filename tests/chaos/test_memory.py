@@ -1,0 +1,34 @@
+"""Random fault schedules against the whole chain in memory (``make chaos`` runs many more)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def simulate(*options, timeout_s=120):
+    """The simulator needs a process of its own: its clocks are virtual."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.chaos.memory", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+# P11, P12, P42, P49, P50, P53, P54, P55, P56, P59, P60, P61, P62, P63, P66
+# C36, C38, C43, C44, C45, C46, C49, C51, C52, C53
+# A17, A35, A37, A60, A61, A76, A77, A78, A80, A90, A97
+def test_nothing_accepted_is_lost_under_random_faults():
+    ran = simulate("--seeds", "60")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "60 schedules" in ran.stdout
+
+
+def test_a_seed_plays_the_same_way_each_time():
+    first, second = (simulate("--seed", "7", "-v").stdout for _ in range(2))
+    assert first == second
+    assert "checked" in first
