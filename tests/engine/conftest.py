@@ -78,9 +78,16 @@ def _stop(found):
 
 
 def _run_child(item):
+    # What a test ignores must be ignored at the end of its process too.
+    ignored = [
+        option
+        for marker in item.iter_markers("filterwarnings")
+        for argument in marker.args
+        for option in ("-W", argument)
+    ]
     program = str(ROOT / "tests" / "support" / "patched_pytest.py")
     done = subprocess.run(
-        [sys.executable, program, "--all", "-p", "no:cacheprovider", item.nodeid],
+        [sys.executable, program, "--all", "-p", "no:cacheprovider", *ignored, item.nodeid],
         cwd=ROOT,
         env={**os.environ, _PATCHED: "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,

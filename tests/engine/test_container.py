@@ -1,6 +1,5 @@
 """The container backend on real engines: the contract, the spec's points, trouble."""
 
-import gc
 import json
 import os
 import time
@@ -463,8 +462,7 @@ def test_without_nft_agents_run_with_one_warning_and_strict_policies_do_not(
 # --- an engine that comes and goes ---------------------------------------------------
 
 
-# docker-py leaves the socket of a failed connect to the garbage collector, which shall find
-# it before the test ends.
+# docker-py leaves the socket of a failed connect to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_engine_that_is_down_at_start_is_used_when_it_comes_up(engine, tmp_path):
     late = tmp_path / "late.sock"
@@ -479,11 +477,9 @@ def test_an_engine_that_is_down_at_start_is_used_when_it_comes_up(engine, tmp_pa
     world.backend.reap(agent, 1)
     world.wait_for(agent, EventKind.EXITED)
     world.backend.close()
-    gc.collect()
 
 
-# docker-py leaves the socket of a failed connect to the garbage collector, which shall find
-# it before the test ends.
+# docker-py leaves the socket of a failed connect to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_engine_that_goes_away_makes_the_backend_unhealthy_and_its_agents_are_found_again(
     engine, tmp_path
@@ -506,4 +502,3 @@ def test_an_engine_that_goes_away_makes_the_backend_unhealthy_and_its_agents_are
     until(lambda: world.containers() == [])  # the one that could not be removed, too
     client.close()
     world.backend.close()
-    gc.collect()
