@@ -58,7 +58,8 @@ class PeerDesk:
         self._publisher = publisher
         self._started_at = time.monotonic()
         self._unrefunded = 0
-        self._promising: set[JobKey] = set()
+        #: Jobs whose open record is being written -> their frames, in order.
+        self._promising: dict[JobKey, list[tuple[Frame, int]]] = {}
         self._confirmed: list[JobKey] = []
         self.changed = Event()  # offers may have a new deadline
         self.disk = Disk()
@@ -159,7 +160,7 @@ class PeerDesk:
     def perform(self, actions: Actions) -> None:
         """Do ``actions``; a list that needs the disk is done in the disk's order."""
         if any(isinstance(action, Promise | Conclude | Forget) for action in actions):
-            self._promising.update(a.key for a in actions if isinstance(a, Promise))
+            self._promising.update({a.key: [] for a in actions if isinstance(a, Promise)})
             self.disk.put(partial(self._perform_stored, actions))
             return
         for action in actions:
@@ -177,6 +178,9 @@ class PeerDesk:
                     self._forget(action.key)
                 case _:
                     self._perform_one(action)
+        for action in actions:
+            if isinstance(action, Promise):
+                self._promised(action.key)
         self.say_outbox(to_pool=False)
 
     def _perform_one(self, action: Action) -> None:
@@ -202,10 +206,9 @@ class PeerDesk:
             self._on_disk(self._outbox.open, key, self._coordinator_id(key))
         except OSError as error:
             ids = [action.ack.message_id for action in then if isinstance(action, Reply)]
+            self._refused(key)
             self.perform(self._offers.not_promised(key, ids, str(error)))
             return False
-        finally:
-            self._promising.discard(key)
         return True
 
     def _conclude(self, action: Conclude) -> None:
@@ -263,13 +266,6 @@ class PeerDesk:
         return coordinator.coordinator_id if coordinator else None
 
     def _relay(self, key: JobKey, frame: bytes, n_lines: int, credit: int) -> None:
-        if key in self._promising:
-            # Nothing about a job goes out before its acknowledgement.
-            self.disk.put(partial(self._relay_now, key, frame, n_lines, credit))
-        else:
-            self._relay_now(key, frame, n_lines, credit)
-
-    def _relay_now(self, key: JobKey, frame: bytes, n_lines: int, credit: int) -> None:
         coordinator = self.coordinators.get(key.owner)
         if coordinator is None or not self._offers.relays(key):
             self.refund(credit)
@@ -277,7 +273,20 @@ class PeerDesk:
                 coordinator.counters["frames_not_owned"] += 1
             return
         item = Frame(key.owner, key.run_id, key.job_id, n_lines, frame)
-        coordinator.outflow.put(item, credit)
+        if key in self._promising:
+            # Nothing about a job goes out before its acknowledgement.
+            self._promising[key].append((item, credit))
+        else:
+            coordinator.outflow.put(item, credit)
+
+    def _promised(self, key: JobKey) -> None:
+        """The acknowledgement is on its way: now the frames that came meanwhile."""
+        for item, credit in self._promising.pop(key, ()):
+            self.coordinators[key.owner].outflow.put(item, credit)
+
+    def _refused(self, key: JobKey) -> None:
+        for _item, credit in self._promising.pop(key, ()):
+            self.refund(credit)
 
 
 def _nothing() -> None:

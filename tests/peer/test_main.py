@@ -241,6 +241,31 @@ def test_two_coordinators_with_one_run_id_each_get_their_own(tmp_path, coordinat
         replayed.nothing_for(0.2)
 
 
+# P51
+def test_a_job_quicker_than_the_disk_loses_nothing_and_keeps_its_order(tmp_path, coordinator):
+    keep_credential(tmp_path)
+    with PeerChild(tmp_path, [coordinator.url]) as peer:
+        worker = coordinator.join()
+        for number in range(5):
+            ids = {"job_id": f"j{number}", "run_id": f"r{number}"}
+            worker.send(reroute(message_id=f"m{number}", **ids))
+            key = peer.pool.expect(link_jobs.JobOffered).key
+            peer.pool.send(link_jobs.JobAccepted(key=key, message_id=f"m{number}"))
+            for step in range(3):
+                frame = terminal(state="running", step=step, **ids)
+                peer.pool.send(link_jobs.JobProgressed(key=key, frame=frame))
+            frame = terminal(**ids)
+            peer.pool.send(link_jobs.JobFinished(key=key, state="success", frame=frame))
+        heard = {f"j{number}": [] for number in range(5)}
+        n_acks = 0
+        while min(map(len, heard.values())) < 4 or n_acks < 5:
+            message = worker.receive()
+            n_acks += message["type"] == "job.reroute.ack"
+            if message["type"] == "job.progress":
+                heard[message["jobId"]].append(message.get("data", {}).get("step", "end"))
+        assert set(map(tuple, heard.values())) == {(0, 1, 2, "end")}
+
+
 # P23, W56
 def test_only_one_connection_presents_the_token(tmp_path, coordinator):
     with (
