@@ -52,8 +52,13 @@ def agents(report: Report) -> None:
         now = processes.memory(made.worker.pids)
         report.add("USS an agent", [(now.uss - before.uss) * 1024 / N_AGENTS], "KiB")
         work = Work(made)
-        rates = [400 / work.run_jobs(400, at_once=N_AGENTS) for _ in range(5)]
+        rates, costs = [], []
+        for _ in range(5):
+            used = processes.usage(made.worker.pids)
+            rates.append(400 / work.run_jobs(400, at_once=N_AGENTS))
+            costs.append(processes.usage(made.worker.pids).since(used).cpu_s / 400 * 1000)
         report.add(f"jobs through {N_AGENTS} agents", rates, "/s")
+        report.add(f"CPU a job, {N_AGENTS} agents", costs, "ms")
         used = processes.usage(made.worker.pids)
         made.loop.rest(20)
         idle = processes.usage(made.worker.pids).since(used)
