@@ -11,7 +11,7 @@ from tests.agent.conftest import ROOT, poll
 from tests.support.scripted_worker import ScriptedWorker
 
 
-# A90 A96 A97
+# A90 A96 A97 A105
 def test_a_job_survives_its_worker_and_everything_is_delivered(worker, start_agent, tmp_path):
     start_agent()
     side = worker.accept()

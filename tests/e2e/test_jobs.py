@@ -9,7 +9,7 @@ def states(house, jobs):
     return {name: house.wait_end(job)["state"] for name, job in jobs.items()}
 
 
-# P50, A42, W115
+# P50, A42, W115, A81
 def test_five_jobs_on_two_slots_end_right_with_whole_logs(house):
     lines = "for i in $(seq 200); do echo line $i; done"
     jobs = {

@@ -8,6 +8,7 @@ from tests.support.house import House, wait_for
 
 
 # R11, R12, R14, R15; W1, W41, W45, W139
+# W1
 def test_quick_start_of_the_seed(tmp_path):
     house = House(tmp_path)
     try:

@@ -67,7 +67,7 @@ def test_a_job_outlives_the_kill_of_the_whole_worker(house):
     assert "Agent came back with its job" in messages
 
 
-# P61, W139
+# P61, W139, W45
 def test_a_worker_restarts_without_its_token(house):
     house.kill_worker()
     house.start_worker()
@@ -109,7 +109,7 @@ def test_a_job_that_ends_while_the_coordinator_is_away_is_reported_on_return(hou
     ends_whole(house, job)
 
 
-# P54, P55, P58
+# P54, P55, P58, W106
 def test_a_report_that_nobody_acknowledged_survives_a_power_cut(house):
     job = started(house)
     house.coordinator.kill()
@@ -124,7 +124,7 @@ def test_a_report_that_nobody_acknowledged_survives_a_power_cut(house):
     wait_for(lambda: not any(outbox.glob("*__*")), "outbox empty")
 
 
-# P5, P63
+# P5, P63, W105
 def test_a_job_outlives_a_link_that_is_cut(linked):
     job = started(linked)
     for _ in range(3):

@@ -87,7 +87,7 @@ def accept_job(worker, peer, job_id="j1", run_id="r1"):
     return offer.key
 
 
-# P3, P4, P15, P16, P21, P28, P30, W41, W43, W44
+# P3, P4, P15, P16, P21, P28, P30, W41, W43, W44, W42, W45, W146
 def test_a_join_by_token_writes_the_credential_and_a_restart_uses_it(tmp_path, coordinator):
     with PeerChild(tmp_path, [coordinator.url], TOKEN) as peer:
         peer.supervisor.expect(ChildReady)
@@ -142,7 +142,7 @@ def test_mutual_authentication_is_used_when_advertised(tmp_path, coordinator):
         peer.wait_log("could not prove")
 
 
-# P59, P54, P56, P70, P71, P37, P38, P53
+# P59, P54, P56, P70, P71, P37, P38, P53, A54, W106
 def test_a_job_goes_through_and_its_report_survives_kill_9(tmp_path, coordinator):
     keep_credential(tmp_path)
     outbox = tmp_path / "data" / "worker-outbox"
@@ -334,7 +334,7 @@ def test_other_refusals_keep_the_credential_and_are_logged(tmp_path, coordinator
     assert {"url", "attempt", "delayMs"} <= line.keys()
 
 
-# P9, P14
+# P9, P14, W58
 @pytest.mark.parametrize("code", [1000, 1001, 1009, 4001, 4002, 4003, 4005, 4020, 4999])
 def test_every_close_code_leads_to_another_dial(tmp_path, coordinator, code):
     keep_credential(tmp_path)

@@ -122,7 +122,7 @@ def test_a_crash_between_conclusion_and_removal_counts_as_concluded(make, tmp_pa
     assert names(tmp_path) == ["0a26f906b5649bf5__r1__j1.json"]
 
 
-# P54
+# P54 W108
 def test_a_record_of_the_reference_is_read_and_ours_has_its_keys(make, tmp_path, clock):
     durable.make_directory(tmp_path / "outbox")
     record = {"coordUrl": URL, "message": REPORT, "persistedAt": int(clock.now * 1000)}
@@ -173,7 +173,7 @@ def test_bad_records_are_put_aside_and_do_not_prevent_the_start(make, tmp_path):
     assert make().concluded(URL) == [KEY]
 
 
-# P57
+# P57 W109 W110
 def test_records_past_their_age_are_deleted_at_start_and_while_running(make, tmp_path, clock):
     outbox = make()
     outbox.conclude(KEY, FRAME)

@@ -62,7 +62,7 @@ def test_looping_job_is_refused(tried, reason):
     assert world.answers()[0].reason == reason
 
 
-# P45 A52 S54
+# P45 A52 S54 S96
 @pytest.mark.parametrize(
     "broken",
     [
@@ -116,7 +116,7 @@ def test_queued_job_fails_at_its_deadline():
     assert world.error("j2") == "no agent became available within 30 s"
 
 
-# A34 A40 A41
+# A34 A40 A41 S77
 def test_jobs_queue_in_order_and_each_freed_slot_takes_one():
     world = World()
     world.register(max_concurrency=2)
@@ -158,7 +158,7 @@ def test_same_ids_from_two_coordinators_stay_apart():
     assert world.job(owner="ws://one").state is JobState.RUNNING
 
 
-# A35 W120
+# A35 W120 A108
 def test_silent_agent_loses_the_job_and_its_connection():
     world = World()
     world.register("a1")
@@ -218,7 +218,7 @@ def test_rejected_job_goes_to_another_agent_at_once():
     assert world.dispatches()[-1][0] == "c-a2"
 
 
-# A56 A61
+# A56 A61 A81
 def test_only_the_assignee_may_report_and_only_once():
     world = World()
     world.register("a1")
@@ -415,7 +415,7 @@ def test_static_agent_that_stays_away_fails_its_job():
     assert world.agent() is None
 
 
-# A77
+# A77 A106
 def test_agent_that_returns_without_its_job_fails_it_at_once():
     world = World()
     world.register()
@@ -495,7 +495,7 @@ def test_record_that_was_stored_is_not_brought_back_by_an_old_outbox_state():
     assert [one.state for one in world.finished()] == ["success"]
 
 
-# P54
+# P54 A54
 def test_terminal_report_is_told_again_until_it_is_stored():
     world = World()
     world.register()
@@ -536,7 +536,7 @@ def test_draining_worker_refuses_and_says_when_nothing_is_held():
     assert len([one for one in world.told["supervisor"] if isinstance(one, DrainDone)]) == 1
 
 
-# A82 A83
+# A82 A83 S82
 def test_cut_drain_cancels_and_reports_everything():
     world = World()
     world.register("a1")

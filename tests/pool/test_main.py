@@ -87,7 +87,7 @@ def test_killed_pool_adopts_the_running_job_of_the_agent_that_comes_back(started
     agent.close()
 
 
-# W100 P60 S73
+# W100 P60 S73 S82
 def test_backend_that_cannot_start_is_told_and_leaving_reaps_what_did_start(started):
     sets = (LabelSet(labels=("linux",), enriched=("linux",)),)
     scalers = [

@@ -135,7 +135,7 @@ def test_agent_that_exits_before_it_registers_is_a_failed_launch():
     assert len(world.launched) == 2
 
 
-# S75
+# S75 S74
 def test_agent_that_never_registers_is_reaped():
     world = World(scaler(), settings={"spawn_timeout_s": 20.0})
     world.offer()
@@ -367,6 +367,7 @@ def test_nothing_is_started_before_the_backend_has_said_what_exists():
     assert not world.launched  # both places are taken
 
 
+# S84
 def test_a_backend_that_never_says_what_exists_is_not_waited_for_without_end():
     world = World(scaler())
     world.do(AgentsSought(["s1"]))

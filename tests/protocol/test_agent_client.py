@@ -201,6 +201,7 @@ def test_a_job_has_one_terminal_status():
     assert driver.take(driver.machine.job_finished("success", {}, driver.now)) == []
 
 
+# A105
 def test_logs_said_while_away_come_in_order_behind_the_marker_before_the_end():
     driver = Driver()
     driver.connect()
@@ -310,7 +311,7 @@ def test_unknown_types_keys_and_garbage_are_ignored():
     assert types(driver.dispatch(unknownKey={"a": 1})) == ["job.ack", "job.status"]
 
 
-# A102
+# A102 A108
 def test_a_dispatch_that_cannot_be_read_is_rejected_by_name():
     driver = Driver()
     driver.connect()

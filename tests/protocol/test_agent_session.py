@@ -506,7 +506,7 @@ def test_heartbeats_are_not_answered_and_keep_the_agent():
     assert {type(action) for _at, action in seen} <= {PingAgent}
 
 
-# A24
+# A24 W121
 def test_pongs_alone_keep_an_agent_for_180_s_only():
     seen = advance(registered(), 1000.0, pongs=True)
     assert [at for at, action in seen if isinstance(action, Note)] == [UNHEALTHY_S]

@@ -198,7 +198,7 @@ def test_a_refusal_is_reported_with_its_reason(pair):
     assert actions[-1] == Close(1000, "Auth rejected")
 
 
-# P55, P30
+# P55, P30, W61, W107
 def test_heartbeat_and_replay_come_every_30_s(pair):
     pair.join()
     pair.session.receive(b"x", 29)
@@ -225,7 +225,7 @@ def test_a_report_without_receipt_for_90_s_ends_the_connection(pair):
     assert pair.session.tick(90) == [Close(1000, "Terminal report not acknowledged")]
 
 
-# P35
+# P35 P34
 def test_changes_go_out_together_and_draining_at_once(pair):
     pair.join()
     assert pair.session.advertise(Advert(agents=(AGENT,)), 5) == []
