@@ -41,6 +41,7 @@ from kici.pool.events import (
     SendFailed,
 )
 from kici.pool.guards import Reading
+from kici.pool.reconfigure import reconfigured
 from kici.pool.scalers.base import BackendEvent, EventKind
 from kici.pool.scaling import ON_THE_WAY
 from kici.pool.staff import close, stop
@@ -116,8 +117,7 @@ class PoolCore:
                 board.scaling.health_changed(scaler, reason)
                 board.capacity_dirty = board.changed = True
             case ScalersChanged(scalers):
-                board.scaling.configure(scalers)
-                board.capacity_dirty = board.changed = True
+                reconfigured(board, scalers, now)
             case MachineRead(reading):
                 self._machine_read(reading)
             case _:

@@ -1,13 +1,13 @@
 """The shell around the scaler backends: makes them, launches, reaps, asks for health."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gevent
 import msgspec
 
-from kici.config.model import Config, ResourceSpec, Scaler, ScalerConfig
+from kici.config.model import Config, ResourceCap, ResourceSpec, Scaler, ScalerConfig, WarmPool
 from kici.errors import KiciError
 from kici.pool.actions import LaunchAgent, ReapAgent
 from kici.pool.environment import agent_environment, labels_for
@@ -20,8 +20,9 @@ from kici.pool.events import (
     LedgerRefused,
 )
 from kici.pool.ledger import Ledger, LedgerBroken
+from kici.pool.resources import resolve
 from kici.pool.scalers import Unsupported, make_backend
-from kici.pool.scalers.base import Backend, BackendEvent, EventKind, LaunchSpec
+from kici.pool.scalers.base import Backend, BackendEvent, EventKind, FoundAgent, LaunchSpec
 from kici.pool.tokens import TokenIssuer
 
 _log = logging.getLogger("kici.pool")
@@ -36,27 +37,35 @@ class Fleet:
         self._settings = config.settings
         self._issuer = issuer
         self._tell = tell
+        self._config = ScalerConfig()
+        self._pools: dict[str, ResourceCap] = {}
         self._scalers: dict[str, Scaler] = {}
         self._backends: dict[str, Backend] = {}
         #: Which backend has an agent, also after a reload replaced the scaler.
         self._agents: dict[str, Backend] = {}
         self._health: dict[str, str] = {}
         self._reserving: dict[str, bool] = {}
+        #: Which machine pool an agent has a share of.
+        self._shares: dict[str, str] = {}
         self._token_ttl_s = config.settings.agent_token_ttl_s
         self._ledger = Ledger(config.settings.machine_ledger_dir, config.settings.instance_id)
 
     def configure(self, config: ScalerConfig) -> None:
         """Make the backends of new and changed scalers, and see what they find."""
-        self._pools = {pool.name: pool.cap for pool in config.machine_pools}
+        # Caps of pools that are gone stay known: agents may still have shares in them.
+        self._pools |= {pool.name: pool.cap for pool in config.machine_pools}
+        self._config = config
+        self._retire({scaler.name for scaler in config.scalers})
         state_dir = str(Path(self._settings.data_dir, "scalers"))
-        new = [one for one in config.scalers if self._scalers.get(one.name) != one]
+        new = [one for one in config.scalers if self._needs_backend(one)]
+        self._scalers |= {one.name: one for one in config.scalers}
+        for scaler in config.scalers:
+            for label_set in scaler.label_sets:
+                self._issuer.know(labels_for(scaler, label_set))
         # All of them before anything else: this event may place jobs already.
         self._tell(AgentsSought([scaler.name for scaler in new]))
         for scaler in new:
-            self._scalers[scaler.name] = scaler
-            self._backends.pop(scaler.name, None)
-            for label_set in scaler.label_sets:
-                self._issuer.know(labels_for(scaler, label_set))
+            self._replace(scaler.name)
             try:
                 backend = make_backend(
                     scaler,
@@ -72,6 +81,29 @@ class Fleet:
             self._backends[scaler.name] = backend
             gevent.spawn(self._look, scaler.name, backend)
 
+    def _needs_backend(self, scaler: Scaler) -> bool:
+        """Limits, caps and labels are the core's business; the rest is what a backend is."""
+        known = self._scalers.get(scaler.name)
+        return known is None or _construction(known) != _construction(scaler)
+
+    def _retire(self, names: set[str]) -> None:
+        """Scalers that are configured no more: their backends end with their last agent."""
+        for name in set(self._scalers) - names:
+            _log.info("Scaler %s is removed, it retires after its agents", name)
+            self._replace(name)
+            del self._scalers[name]
+            self._health.pop(name, None)
+
+    def _replace(self, name: str) -> None:
+        backend = self._backends.pop(name, None)
+        if backend is not None:
+            self._close_unused(backend)
+
+    def _close_unused(self, backend: Backend) -> None:
+        """A backend that is no scaler's any more is closed after its last agent."""
+        if backend not in self._backends.values() and backend not in self._agents.values():
+            backend.close()
+
     def set_token_ttl(self, ttl_s: float) -> None:
         self._token_ttl_s = ttl_s
 
@@ -81,6 +113,17 @@ class Fleet:
             gevent.sleep(HEALTH_EVERY_S)
             for name, backend in list(self._backends.items()):
                 self._set_health(name, backend.health())
+            self._reap_ledger()
+
+    def _reap_ledger(self) -> None:
+        for pool in self._pools:
+            try:
+                n_dead = self._ledger.reap(pool)
+            except LedgerBroken as error:
+                _log.warning("Ledger cannot be reaped: %s", error)
+                continue
+            if n_dead:
+                _log.info("Reaped %d dead reservations of machine pool %s", n_dead, pool)
 
     def launch(self, action: LaunchAgent) -> None:
         """Start an agent; whatever goes wrong is reported."""
@@ -116,9 +159,9 @@ class Fleet:
     def release(self, agent_id: str, scaler: str) -> None:
         """Nothing is left of the agent: its token and its share of the machine go."""
         self._issuer.release(agent_id)
-        known = self._scalers.get(scaler)
-        if known is not None and known.machine_pool is not None:
-            gevent.spawn(self._ledger.release, known.machine_pool, agent_id)
+        pool = self._shares.pop(agent_id, None)
+        if pool is not None:
+            gevent.spawn(self._ledger.release, pool, agent_id)
 
     def close(self, *, keep_shares: bool = False) -> None:
         """Release the backends' own resources and (unless agents stay) our share of the
@@ -132,7 +175,25 @@ class Fleet:
     def _look(self, name: str, backend: Backend) -> None:
         self._set_health(name, backend.health())
         found = [one for one in backend.found() if one.agent_id not in self._agents]
+        scaler = self._scalers.get(name)
+        if scaler is not None and scaler.machine_pool is not None:
+            self._claim(scaler, scaler.machine_pool, found)
         self._tell(AgentsFound(name, found))
+
+    def _claim(self, scaler: Scaler, pool: str, found: Sequence[FoundAgent]) -> None:
+        """What outlived our former process still uses its share of the machine."""
+        shares = {}
+        for one in found:
+            labels = tuple(one.label_set_labels)
+            sets = [each for each in scaler.label_sets if each.labels == labels]
+            declared = sets[0].resources if sets else None
+            shares[one.agent_id] = resolve(declared, self._config.default_resources)[0]
+        self._shares |= dict.fromkeys(shares, pool)
+        try:
+            if shares:
+                self._ledger.claim(pool, self._pools[pool], shares)
+        except (LedgerBroken, KeyError) as error:
+            _log.error("Shares of machine pool %s cannot be kept: %s", pool, error)
 
     def _reserve_and_launch(self, action: LaunchAgent, scaler: Scaler) -> None:
         assert scaler.machine_pool is not None
@@ -149,12 +210,17 @@ class Fleet:
         wanted = self._reserving.pop(action.agent_id)
         if refusal:
             self._tell(LedgerRefused(action.agent_id, refusal, broken))
-        elif not wanted:
+            return
+        self._shares[action.agent_id] = scaler.machine_pool
+        if not wanted:
             self._fail(action.agent_id, "stopped before it was started")
         else:
             self._launch(action, scaler)
 
     def _launch(self, action: LaunchAgent, scaler: Scaler) -> None:
+        if scaler.name not in self._backends or action.label_set >= len(scaler.label_sets):
+            self._fail(action.agent_id, "its label set was removed meanwhile")
+            return
         label_set = scaler.label_sets[action.label_set]
         token = None
         if self._settings.agent_auth == "token":
@@ -179,7 +245,10 @@ class Fleet:
 
     def _report(self, event: BackendEvent) -> None:
         if event.kind in (EventKind.FAILED, EventKind.EXITED):
-            self._agents.pop(event.agent_id, None)
+            backend = self._agents.pop(event.agent_id, None)
+            if backend is not None and backend not in self._backends.values():
+                # Not from within its own call.
+                gevent.spawn(self._close_unused, backend)
         self._tell(BackendReported(event))
 
     def _fail(self, agent_id: str, detail: str) -> None:
@@ -192,3 +261,17 @@ class Fleet:
         if self._health.get(name) != reason:
             self._health[name] = reason
             self._tell(HealthChanged(name, reason))
+
+
+def _construction(scaler: Scaler) -> Scaler:
+    """``scaler`` without what may change while its backend stays."""
+    return msgspec.structs.replace(
+        scaler,
+        max_agents=0,
+        mandatory_labels=(),
+        roles=None,
+        warm_pool=WarmPool(),
+        orchestrator_url=None,
+        resource_cap=None,
+        machine_pool=None,
+    )

@@ -4,7 +4,7 @@ Reservations are the rows of the agent registry themselves: from the request unt
 backend says that nothing is left. So usage can neither drift nor become negative.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -89,6 +89,14 @@ class Scaling:
 
     def target(self, name: str | None, index: int) -> Target | None:
         return self._targets.get((name or "", index))
+
+    def made_from(self, name: str, labels: Sequence[str]) -> Target | None:
+        """The label set of scaler ``name`` that is written with ``labels``."""
+        wanted = canonical_set(labels)
+        for target in self._targets.values():
+            if target.scaler.name == name and canonical_set(target.label_set.labels) == wanted:
+                return target
+        return None
 
     def targets(self) -> Iterable[Target]:
         return self._targets.values()

@@ -55,7 +55,8 @@ def _on_the_way(board: Board, job: Job, target: Target) -> Agent | None:
         if agent.state not in ON_THE_WAY or agent.bound is not None:
             continue
         made_for_it = agent.found_for == (job.key.run_id, job.key.job_id)
-        alike = (agent.scaler, agent.label_set) == target.key and fits(job, agent)
+        free = agent.found_for[1] is None
+        alike = free and (agent.scaler, agent.label_set) == target.key and fits(job, agent)
         if made_for_it or alike:
             return agent
     return None
@@ -105,6 +106,11 @@ def resources_for(
     return resolve(declared, target.label_set.resources, board.scaling.config.default_resources)
 
 
+def _requests(board: Board, target: Target | None) -> ResourceSpec:
+    """What an agent of an earlier start reserved, as far as the configuration tells."""
+    return resources_for(board, target, None)[0] if target is not None else ResourceSpec()
+
+
 def _fill_warm_pools(board: Board, now: float) -> None:
     """Scaler spec 7.2: size minus ready minus on their way, as far as the caps allow."""
     for target in board.scaling.targets():
@@ -122,6 +128,7 @@ def n_warm(board: Board, target: Target) -> int:
         (agent.scaler, agent.label_set) == target.key
         and not agent.used
         and agent.bound is None
+        and agent.found_for[1] is None
         and agent.state in (*ON_THE_WAY, AgentState.IDLE)
         for agent in board.agents
     )
@@ -196,6 +203,7 @@ def found(board: Board, event: AgentsFound, now: float) -> None:
     """Agents from before a restart: they have the grace time to register."""
     for one in event.agents:
         if board.agents.get(one.agent_id) is None:
+            target = board.scaling.made_from(event.scaler, one.label_set_labels)
             board.agents.add(
                 Agent(
                     agent_id=one.agent_id,
@@ -205,6 +213,8 @@ def found(board: Board, event: AgentsFound, now: float) -> None:
                     deadline=now + board.settings.adopt_grace_s,
                     scaler=event.scaler,
                     labels=tuple(one.label_set_labels),
+                    label_set=target.index if target is not None else -1,
+                    requests=_requests(board, target),
                     found_for=(one.run_id, one.job_id),
                     reason="found after a restart",
                 )

@@ -133,7 +133,7 @@ def test_lock_that_is_never_released_is_an_error(directory, monkeypatch):
 
 
 def test_what_cannot_be_trusted_is_an_error_and_reserves_nothing(directory):
-    write(directory, cap={"maxCpu": 9})
+    write(directory, foreign(directory), cap={"maxCpu": 9})
     with pytest.raises(LedgerBroken, match="another cap"):
         ledger(directory).reserve("pool", CAP, "a1", TWO)
     (directory / "pool.json").write_text('{"version": 2, "cap": {}, "reservations": []}')
@@ -143,6 +143,41 @@ def test_what_cannot_be_trusted_is_an_error_and_reserves_nothing(directory):
     with pytest.raises(LedgerBroken):
         ledger(directory).reserve("pool", CAP, "a1", TWO)
     assert not (directory / "pool.lock").exists()
+
+
+def test_cap_may_change_while_nobody_else_has_a_share(directory):
+    mine = ledger(directory)
+    assert mine.reserve("pool", CAP, "a1", TWO) == ""
+    assert mine.reserve("pool", ResourceCap(max_cpu=8), "a2", ResourceSpec(cpus=6)) == ""
+    assert json.loads((directory / "pool.json").read_text())["cap"] == {"maxCpu": 8}
+    assert ledger(directory, "other").reserve("pool", ResourceCap(max_cpu=8), "a3", TWO)
+
+
+# S59
+def test_reaper_drops_dead_rows_and_writes_nothing_otherwise(directory):
+    mine = ledger(directory)
+    mine.reserve("pool", CAP, "a1", TWO)
+    write(directory, foreign(directory, bootId="earlier"), *rows(directory))
+    assert mine.reap("pool") == 1
+    assert [row["agentId"] for row in rows(directory)] == ["a1", "x"]
+    before = (directory / "pool.json").stat().st_mtime_ns
+    assert mine.reap("pool") == 0
+    assert mine.reap("unused") == 0
+    assert (directory / "pool.json").stat().st_mtime_ns == before
+
+
+def test_shares_of_agents_that_outlived_us_are_claimed_again(directory):
+    dead = foreign(directory, instanceId="w1", agentId="a1")
+    write(directory, dead)
+    mine = ledger(directory)
+    mine.claim("pool", CAP, {"a1": ResourceSpec(cpus=3), "a2": ResourceSpec(cpus=1)})
+    assert {row["agentId"]: row["pid"] for row in rows(directory)} == {
+        "a1": os.getpid(),
+        "a2": os.getpid(),
+    }
+    assert ledger(directory, "other").reserve("pool", CAP, "a3", ResourceSpec(cpus=1))
+    mine.release("pool", "a1")
+    assert ledger(directory, "other").reserve("pool", CAP, "a3", ResourceSpec(cpus=1)) == ""
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", "", "a\0b"])
