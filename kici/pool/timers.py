@@ -1,7 +1,5 @@
 """Every deadline of the core, in one place (house.md habit 7)."""
 
-from collections.abc import Iterator
-
 from kici.contracts.states import WAITING, AgentState, JobState
 from kici.contracts.wire.agent import JobCancel
 from kici.pool import progress
@@ -32,11 +30,12 @@ def expire(board: Board, now: float) -> None:
     if not board.outbox_seen and begun is not None and now >= begun + OUTBOX_WAIT_S:
         claim_open(board, now)
     for job in board.jobs:
-        if _announce_at(job) <= now:
-            progress.announce(board, job, "queued")
         if job.state is JobState.FINISHED:
             _finished_due(board, job, now)
-        elif board.settings.job_keepalive and job.state is JobState.RUNNING:
+            continue
+        if not job.announced and job.accepted_at + ANNOUNCE_S <= now:
+            progress.announce(board, job, "queued")
+        if board.settings.job_keepalive and job.state is JobState.RUNNING:
             _keep_alive(board, job, now)
         elif job.deadline is not None and now >= job.deadline:
             _job_due(board, job, now)
@@ -45,29 +44,34 @@ def expire(board: Board, now: float) -> None:
             _agent_due(board, agent, now)
 
 
-def deadlines(board: Board, now: float) -> Iterator[float]:
-    """Every moment at which ``expire`` or placing has something to do."""
+def deadlines(board: Board, now: float) -> list[float]:
+    """Every moment at which ``expire`` or placing has something to do.
+
+    Called for each event: plain loops, half the time of generators at 200 agents.
+    """
+    found = list(board.scaling.retries(now))
+    add = found.append
     if not board.outbox_seen and board.began_at is not None:
-        yield board.began_at + OUTBOX_WAIT_S
+        add(board.began_at + OUTBOX_WAIT_S)
     for job in board.jobs:
-        yield from (at for at in (job.deadline, job.quiet_at) if at is not None)
-        if job.state is JobState.FINISHED and job.resend_at is not None:
-            yield job.resend_at
+        if job.deadline is not None:
+            add(job.deadline)
+        if job.quiet_at is not None:
+            add(job.quiet_at)
+        if job.state is JobState.FINISHED:
+            if job.resend_at is not None:
+                add(job.resend_at)
+            continue
         if job.alive_at is not None and job.state is JobState.RUNNING:
-            yield job.alive_at
-        yield _announce_at(job)
+            add(job.alive_at)
+        if not job.announced:
+            add(job.accepted_at + ANNOUNCE_S)
     for agent in board.agents:
         if agent.deadline is not None:
-            yield agent.deadline
+            add(agent.deadline)
         if agent.rest_until > now:
-            yield agent.rest_until
-    yield from board.scaling.retries(now)
-
-
-def _announce_at(job: Job) -> float:
-    if job.announced or job.state is JobState.FINISHED:
-        return float("inf")
-    return job.accepted_at + ANNOUNCE_S
+            add(agent.rest_until)
+    return found
 
 
 def _keep_alive(board: Board, job: Job, now: float) -> None:
