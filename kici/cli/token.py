@@ -12,7 +12,7 @@ HELP = "tokens for agents that are started by hand"
 EPILOG = """\
 The worker reads KICI_AGENT_TOKENS_FILE again when it changes; no restart is needed.
 
-  kici-worker token create --note bench-pc --label linux --label gpu
+  kici-worker token create --note bench-pc --labels linux,gpu
   kici-worker token list
   kici-worker token revoke ID
 
@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--label", action="append", metavar="LABEL", help="a label its agent may announce (any)"
     )
+    create.add_argument("--labels", metavar="A,B", help="several of them")
     revoke = actions.add_parser("revoke", help="make a token invalid")
     revoke.add_argument("id", help="as shown by list")
     for action in (create, revoke, actions.add_parser("list", help="show what exists")):
@@ -55,7 +56,9 @@ def _file(args: argparse.Namespace) -> str:
 def _create(args: argparse.Namespace) -> int:
     from kici.pool.static_tokens import create_static
 
-    row, token = create_static(_file(args), args.label, note=args.note)
+    several = [label.strip() for label in (args.labels or "").split(",")]
+    labels = [*(args.label or ()), *filter(None, several)] or None
+    row, token = create_static(_file(args), labels, note=args.note)
     text = f"{token}\n\nShown once. Its agent gets it as KICI_AGENT_TOKEN. Id: {row.id}"
     show(args, {"id": row.id, "token": token, "labels": row.labels}, text)
     return 0
