@@ -5,11 +5,13 @@ result; enables and starts the service. Exit codes: 0 done, 1 not possible, 2 wr
 """
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from kici.cli.envfile import parse
@@ -26,12 +28,16 @@ Exit codes: 0 done, 1 not possible, 2 wrong usage.
 """
 BACKENDS = ("host", "docker", "podman")
 _DROPINS = {"host": "host-agents", "docker": "docker", "podman": "podman-rootless"}
+_SETTINGS = "etc/kici/worker.env"
 _EXAMPLES = "/usr/share/doc/kici-worker/examples"
 _UNIT_DIRECTORY = "etc/systemd/system/kici-worker.service.d"
 _DEFAULT_LABELS = {"host": "self-hosted,linux,runtime:native"}
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+@/-]*")
 #: Enabling waits for READY of the unit (TimeoutStartSec=60).
 _SYSTEMCTL_S = 120
+#: How long a coordinator that is there may take to let us in.
+_JOIN_S = 10.0
+_POLL_S = 0.1
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     labels = args.labels or _ask(args, "Labels", fallback)
     scalers = _scalers(backend, _checked_labels(labels), args.image, args.max_agents)
     try:
-        _write_settings(root / "etc/kici/worker.env", {"KICI_CLUSTER_COORDINATOR_URL": url})
+        _write_settings(root / _SETTINGS, {"KICI_CLUSTER_COORDINATOR_URL": url})
         _write_scalers(root / "etc/kici/scalers.yaml", scalers, args.force)
         if token:
             write_atomic(root / "etc/kici/join-token", token.encode() + b"\n", 0o600)
@@ -66,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise Failed(f"{error.filename}: {error.strerror}") from None
     _check(root)
-    if not args.no_start:
-        _start()
+    if not args.no_start and _start():
+        _examine()
     return EXIT_OK
 
 
@@ -164,7 +170,7 @@ def _check(root: Path) -> None:
     from kici.config.load import load_config
     from kici.errors import ConfigError
 
-    environ = parse((root / "etc/kici/worker.env").read_text(encoding="utf-8"))
+    environ = parse((root / _SETTINGS).read_text(encoding="utf-8"))
     environ["KICI_SCALER_CONFIG_PATH"] = str(root / "etc/kici/scalers.yaml")
     try:
         config = load_config(environ, touch=False)
@@ -174,12 +180,32 @@ def _check(root: Path) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def _start() -> None:
+def _start() -> bool:
+    """Whether there is a service manager, which now runs the worker."""
     if not os.path.isdir("/run/systemd/system") or shutil.which("systemctl") is None:
         print("Configured. No systemd here: start it with `kici-worker run`.")
-        return
+        return False
     for words in (["daemon-reload"], ["enable", "kici-worker"], ["restart", "kici-worker"]):
         done = subprocess.run(["systemctl", *words], check=False, timeout=_SYSTEMCTL_S)
         if done.returncode:
             raise Failed("the service did not start: see `systemctl status kici-worker`")
     print("The worker runs: `kici-worker status`.")
+    return True
+
+
+def _examine() -> None:
+    """Doctor's findings, once the worker had time to join. They are advice: a coordinator that
+    is not there yet is no failure of this machine's set-up."""
+    from kici.cli import doctor
+    from kici.cli.daemon import daemon_of
+
+    parser = argparse.ArgumentParser()
+    doctor.arguments(parser)
+    args = parser.parse_args(["--env-file", f"/{_SETTINGS}"])
+    deadline = time.monotonic() + _JOIN_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Failed):
+            if daemon_of(args).ask("GET", "/status").get("coordinatorConnection") == "connected":
+                break
+        time.sleep(_POLL_S)
+    doctor.run(args)

@@ -18,6 +18,7 @@ VERBS = {
     "reload": "kici.cli.reload",
     "explain": "kici.cli.explain",
     "doctor": "kici.cli.doctor",
+    "setup": "kici.cli.setup",
     "debug": "kici.cli.debug",
     "completion": "kici.cli.completion",
 }
