@@ -252,6 +252,7 @@ class Connection:
             self._close(Close(1000, "Duplicate coordinator"))
             raise Disconnected(1000, "Duplicate coordinator")
         self._outflow.connected = True
+        self._outflow.counts_lines = joined.counts_lines
         self._outflow.ready.set()
         self._moved(ConnectionState.CONNECTED)
 

@@ -54,7 +54,9 @@ class Outflow:
         self._n_sent = 0
         self._n_read = 0
         self._pinged: int | None = None
+        self._markers: deque[Frame] = deque()
         self.connected = False
+        self.counts_lines = False
         self.ready = Event()
         if spool.holds(url):
             self.ready.set()
@@ -77,6 +79,8 @@ class Outflow:
     def pending(self, key: JobKey) -> bool:
         """Whether a frame of this job must go before its terminal report."""
         self._spool.finish(key)
+        if any(marker.key == key for marker in self._markers):
+            return True
         return self._queued[key] > 0 or self._spool.pending(key) > 0
 
     @property
@@ -86,12 +90,27 @@ class Outflow:
 
     def first(self) -> Frame | None:
         """The frame to send next."""
-        if self._queue:
-            return self._queue[0][0]
-        frame = self._spool.first(self._url)
+        if not self._markers and not self.counts_lines:
+            self._pass_over_doubtful()
+        frame = self._peek()
         if frame is None:
             self.ready.clear()
         return frame
+
+    def _peek(self) -> Frame | None:
+        if self._markers:
+            return self._markers[0]
+        return self._queue[0][0] if self._queue else self._spool.first(self._url)
+
+    def _pass_over_doubtful(self) -> None:
+        """A coordinator that does not count lines would store them twice: say instead that
+        they may be missing. Steps are harmless and are said again."""
+        doubts: dict[JobKey, tuple[Frame, int]] = {}
+        while (frame := self._peek()) is not None and frame.doubtful and frame.n_lines:
+            _, n_lines = doubts.get(frame.key, (frame, 0))
+            doubts[frame.key] = (frame, n_lines + frame.n_lines)
+            self._take()
+        self._markers.extend(self._spool.doubt(*doubt) for doubt in doubts.values())
 
     def sent(self, now: float) -> JobKey | None:
         """``first`` is out; returns its job."""
@@ -142,10 +161,13 @@ class Outflow:
         not proven to have arrived goes to its front, out of reach of our own death."""
         self.connected = False
         self._refund(sum(credit for _, credit in self._queue))
-        frames = [one.frame for one in self._sent]
+        doubtful = (one for one in self._sent if self.counts_lines or one.number > self._n_read)
+        frames = [msgspec.structs.replace(one.frame, doubtful=True) for one in doubtful]
+        frames += self._markers
         frames += [frame for frame, _ in self._queue]
         self._queue.clear()
         self._queued.clear()
+        self._markers.clear()
         self._sent.clear()
         self._queued_bytes = self._kept_bytes = self._unread_bytes = 0
         self._n_read, self._pinged = self._n_sent, None
@@ -156,7 +178,7 @@ class Outflow:
         self.ready.set()
 
     def is_empty(self) -> bool:
-        return not self._queue and not self._spool.holds(self._url)
+        return not self._queue and not self._markers and not self._spool.holds(self._url)
 
     def _enqueue(self, frame: Frame, credit: int) -> None:
         self._queue.append((frame, credit))
@@ -164,6 +186,8 @@ class Outflow:
         self._queued[frame.key] += 1
 
     def _take(self) -> Frame | None:
+        if self._markers:
+            return self._markers.popleft()
         if not self._queue:
             dropped = self._spool.drop(self._url)
             if not self._spool.is_full:

@@ -30,6 +30,8 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     job_id: str
     n_lines: int
     text: bytes
+    #: It was sent on a connection that ended before its arrival was proven.
+    doubtful: bool = False
 
     @property
     def key(self) -> JobKey:
@@ -183,6 +185,20 @@ class Spool:
         gap.n_lines += frame.n_lines
         gap.n_covered += frame.n_lines if place.n_covered is None else place.n_covered
         self.n_lost_lines += frame.n_lines
+
+    def doubt(self, frame: Frame, n_lines: int) -> Frame:
+        """Stands for ``n_lines`` doubtful lines up to ``frame``: nobody shall get them twice."""
+        text = (
+            f"[kici-worker] up to {n_lines} log lines are missing here: the connection was lost "
+            "before their receipt was known"
+        )
+        chunk = PeerLogChunk(
+            run_id=frame.run_id,
+            job_id=frame.job_id,
+            step_index=_place.decode(frame.text).step_index,
+            lines=(LogLine(text=text, timestamp=self._wall(), stream="stderr"),),
+        )
+        return msgspec.structs.replace(frame, n_lines=n_lines, text=encode(chunk), doubtful=False)
 
     def _end_gap(self, key: JobKey) -> None:
         gaps = self._gaps.pop(key, {})

@@ -95,6 +95,7 @@ class AcceptorHandshake:
             role=verdict.role,
             software_version=self._version,
             server_proof=proof.hex() if proof else None,
+            counts_lines=True,
             agents=msgspec.Raw(b"[]"),
             capabilities=msgspec.Raw(b'{"s3LogAccess":false}'),
         )

@@ -57,6 +57,8 @@ class Joined(Action, frozen=True):
     coordinator_version: str | None
     credential: str | None
     role: str | None
+    #: Ours: log lines may be said again, it drops those that it has.
+    counts_lines: bool = False
 
     def __repr__(self) -> str:
         return f"Joined({self.coordinator_id}, {self.coordinator_version})"

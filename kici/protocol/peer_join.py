@@ -111,6 +111,7 @@ class PeerJoin:
                 answer.software_version,
                 answer.session_credential,
                 answer.role,
+                bool(answer.counts_lines),
             ),
         ]
 

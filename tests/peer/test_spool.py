@@ -190,7 +190,7 @@ def texts_of(outflow, now=0.0):
 @pytest.fixture
 def flow(make):
     made = Outflow(A, make(), lambda n: None)
-    made.connected = True
+    made.connected = made.counts_lines = True
     return made
 
 

@@ -52,6 +52,8 @@ class PeerAuthResponse(Wire, tag="peer.auth.response", frozen=True, kw_only=True
     role: str | None = None
     software_version: str | None = None
     server_proof: str | None = None
+    #: Ours: this coordinator knows the numbers of log lines and drops what it has already.
+    counts_lines: bool | None = None
     agents: msgspec.Raw = msgspec.Raw()
     capabilities: msgspec.Raw = msgspec.Raw()
 

@@ -64,6 +64,8 @@ def many(first: int, n_seeds: int, n_jobs: int) -> int:
         result = json.loads(line)
         done += 1
         counts.update(result["counts"])
+        if done % 500 == 0:
+            print(f"{done} of {n_seeds} schedules", flush=True)
         if result["violations"]:
             failed.append(result["seed"])
             more = len(result["violations"]) - 1

@@ -105,9 +105,7 @@ def _check_log(world: Any, one: Any, job_id: str, executions: list[Any], made: b
         return  # the lines of two agents share their numbers; only order can be judged
     if made:
         # Up to the last line that arrived everything must be there or be counted.
-        n_missing = sum(
-            max(numbers) + 1 - len(set(numbers)) for numbers in got.values() if numbers
-        )
+        n_missing = sum(max(numbers) + 1 - len(set(numbers)) for numbers in got.values() if numbers)
     if n_missing > n_told:
         violated(f"log of {short}: {n_missing} lines are missing, {n_told} are said to be")
 

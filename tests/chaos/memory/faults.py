@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 #: Virtual seconds in which faults happen.
-CHAOS_S = 300.0
+CHAOS_S = 120.0
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -17,6 +17,11 @@ class Fault(msgspec.Struct, frozen=True):
     a: float
     b: float
     duration: float
+
+    @property
+    def lasts(self) -> float:
+        """Half-open links are cut after their time-outs had their chance."""
+        return max(self.duration, 130.0) if self.kind.startswith("half") else self.duration
 
 
 KINDS = {
@@ -56,7 +61,7 @@ def apply(world: Any, fault: Fault) -> None:
         _submit(world, coordinator, fault)
     elif fault.kind == "cancel":
         if world.jobs:
-            world.cancel(_pick(sorted(world.jobs, key=list(world.jobs).index), fault.b), fault.a < 0.3)
+            world.cancel(_pick(list(world.jobs), fault.b), fault.a < 0.3)
     elif verb == "kill":
         _kill(world, rest, coordinator, fault)
     elif rest.endswith("link"):
@@ -133,7 +138,7 @@ def _link(world: Any, verb: str, rest: str, coordinator: Any, fault: Fault) -> N
         wire.cut(one_sided=fault.b < 0.3)
     elif verb == "half-open":
         wire.silent = True
-        world.loop.later(max(fault.duration, 130.0), None, wire.cut)
+        world.loop.later(fault.lasts, None, wire.cut)
     elif verb == "slow":
         wire.latency = 0.1 + fault.b * 8
         world.loop.later(fault.duration, None, setattr, wire, "latency", 0.002)

@@ -1,5 +1,6 @@
 """What a process with a virtual clock does: many schedules, or one again and again."""
 
+import gc
 import json
 from collections.abc import Iterable
 
@@ -10,6 +11,10 @@ from tests.chaos.memory.run import run, shrink
 ENOUGH = 20
 
 world.install()
+# Collected between schedules, and then only what the schedule left.
+gc.collect()
+gc.freeze()
+gc.disable()
 
 
 def stripe(loop: VirtualLoop, seeds: Iterable[int]) -> int:

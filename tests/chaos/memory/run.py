@@ -52,7 +52,7 @@ def _play(world: World, schedule: Sequence[faults.Fault]) -> None:
         gevent.sleep(max(0.0, start + fault.at - world.now))
         faults.apply(world, fault)
     # Every fault ends by itself; what comes after is peace.
-    longest = max((fault.at + max(fault.duration, 130.0) for fault in schedule), default=0.0)
+    longest = max((fault.at + fault.lasts for fault in schedule), default=0.0)
     gevent.sleep(max(0.0, start + longest + 6.0 - world.now))
     end = world.now + SETTLE_S
     while check.idle(world) and world.now < end:
@@ -71,7 +71,8 @@ def _watch_errors(world: World) -> None:
         if isinstance(value, SystemExit):
             raise value
         where = traceback.extract_tb(trace)[-1] if trace else None
-        text = f"crash: {kind.__name__}: {value} at {where and where.filename}:{where and where.lineno}"
+        place = f"{where.filename}:{where.lineno}" if where else "?"
+        text = f"crash: {kind.__name__}: {value} at {place}"
         if not isinstance(value, Exited):
             world.history.violated(text)
             world.say("".join(traceback.format_exception(kind, value, trace)))

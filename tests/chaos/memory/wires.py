@@ -92,26 +92,31 @@ class End:
         self._send(("ping",), 2)
 
     def receive(self, timeout_s: float | None = None) -> bytes:
+        if timeout_s is None:
+            return self._receive()
         timeout = gevent.Timeout.start_new(timeout_s)
         try:
-            while True:
-                if self._end is not None:
-                    raise self._error(*self._end)
-                if not self._may_read.is_set() and self._close_sent is None:
-                    self._may_read.wait()
-                elif self._inbox:
-                    text = self._take(*self._inbox.popleft())
-                    if text is not None and self._close_sent is None:
-                        return text
-                else:
-                    self._arrived.clear()
-                    self._arrived.wait()
+            return self._receive()
         except gevent.Timeout as fired:
             if fired is not timeout:
                 raise
             raise TimeoutError("no message") from None
         finally:
             timeout.close()
+
+    def _receive(self) -> bytes:
+        while True:
+            if self._end is not None:
+                raise self._error(*self._end)
+            if not self._may_read.is_set() and self._close_sent is None:
+                self._may_read.wait()
+            elif self._inbox:
+                text = self._take(*self._inbox.popleft())
+                if text is not None and self._close_sent is None:
+                    return text
+            else:
+                self._arrived.clear()
+                self._arrived.wait()
 
     def close(self, code: int = 1000, reason: str = "", timeout_s: float = 5.0) -> None:
         if self._end is None and self._close_sent is None:

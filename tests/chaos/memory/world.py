@@ -76,7 +76,7 @@ class Coordinator:
 
             reports.progress = watched
             while True:
-                gevent.sleep(1.0)
+                gevent.sleep(2.0)
                 service.tick()
 
         world.spawn(self.process, live)
