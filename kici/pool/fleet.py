@@ -1,4 +1,4 @@
-"""The shell around the scaler backends: makes them, launches, reaps, asks for health."""
+"""The shell around the scaler backends: makes them, launches, reaps."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -11,23 +11,17 @@ from kici.config.model import Config, ResourceCap, ResourceSpec, Scaler, ScalerC
 from kici.errors import KiciError
 from kici.pool.actions import LaunchAgent, ReapAgent
 from kici.pool.environment import agent_environment, labels_for
-from kici.pool.events import (
-    AgentsFound,
-    AgentsSought,
-    BackendReported,
-    Event,
-    HealthChanged,
-    LedgerRefused,
-)
+from kici.pool.events import BackendReported, Event, LedgerRefused
 from kici.pool.ledger import Ledger, LedgerBroken
+from kici.pool.lookout import Lookout
 from kici.pool.resources import resolve
 from kici.pool.scalers import Unsupported, make_backend
 from kici.pool.scalers.base import Backend, BackendEvent, EventKind, FoundAgent, LaunchSpec
 from kici.pool.tokens import TokenIssuer
 
 _log = logging.getLogger("kici.pool")
-#: Between two looks at the backends' health.
-HEALTH_EVERY_S = 30.0
+#: Between two looks for machine shares of the dead.
+REAP_LEDGER_EVERY_S = 30.0
 
 
 class Fleet:
@@ -43,7 +37,7 @@ class Fleet:
         self._backends: dict[str, Backend] = {}
         #: Which backend has an agent, also after a reload replaced the scaler.
         self._agents: dict[str, Backend] = {}
-        self._health: dict[str, str] = {}
+        self._lookout = Lookout(self._backends, self._strangers, tell)
         self._reserving: dict[str, bool] = {}
         #: Which machine pool an agent has a share of.
         self._shares: dict[str, str] = {}
@@ -63,7 +57,7 @@ class Fleet:
             for label_set in scaler.label_sets:
                 self._issuer.know(labels_for(scaler, label_set))
         # All of them before anything else: this event may place jobs already.
-        self._tell(AgentsSought([scaler.name for scaler in new]))
+        self._lookout.expect(scaler.name for scaler in new)
         for scaler in new:
             self._replace(scaler.name)
             try:
@@ -75,11 +69,10 @@ class Fleet:
                 )
             except Unsupported as reason:
                 _log.warning("Scaler %s cannot be used: %s", scaler.name, reason)
-                self._set_health(scaler.name, str(reason))
-                self._tell(AgentsFound(scaler.name, []))
+                self._lookout.unusable(scaler.name, str(reason))
                 continue
             self._backends[scaler.name] = backend
-            gevent.spawn(self._look, scaler.name, backend)
+            self._lookout.first_look(scaler.name, backend)
 
     def _needs_backend(self, scaler: Scaler) -> bool:
         """Limits, caps and labels are the core's business; the rest is what a backend is."""
@@ -92,7 +85,7 @@ class Fleet:
             _log.info("Scaler %s is removed, it retires after its agents", name)
             self._replace(name)
             del self._scalers[name]
-            self._health.pop(name, None)
+            self._lookout.forget(name)
 
     def _replace(self, name: str) -> None:
         backend = self._backends.pop(name, None)
@@ -109,10 +102,12 @@ class Fleet:
 
     def watch_health(self) -> None:
         """Look at the backends for ever; run in a greenlet."""
+        self._lookout.watch()
+
+    def watch_ledger(self) -> None:
+        """Look at the machine's shares for ever; run in a greenlet."""
         while True:
-            gevent.sleep(HEALTH_EVERY_S)
-            for name, backend in list(self._backends.items()):
-                self._set_health(name, backend.health())
+            gevent.sleep(REAP_LEDGER_EVERY_S)
             self._reap_ledger()
 
     def _reap_ledger(self) -> None:
@@ -172,13 +167,12 @@ class Fleet:
         if not keep_shares:
             self._ledger.release_all(list(self._pools))
 
-    def _look(self, name: str, backend: Backend) -> None:
-        self._set_health(name, backend.health())
-        found = [one for one in backend.found() if one.agent_id not in self._agents]
+    def _strangers(self, name: str, found: Sequence[FoundAgent]) -> Sequence[FoundAgent]:
+        unknown = [one for one in found if one.agent_id not in self._agents]
         scaler = self._scalers.get(name)
         if scaler is not None and scaler.machine_pool is not None:
-            self._claim(scaler, scaler.machine_pool, found)
-        self._tell(AgentsFound(name, found))
+            self._claim(scaler, scaler.machine_pool, unknown)
+        return unknown
 
     def _claim(self, scaler: Scaler, pool: str, found: Sequence[FoundAgent]) -> None:
         """What outlived our former process still uses its share of the machine."""
@@ -250,17 +244,14 @@ class Fleet:
                 # Not from within its own call.
                 gevent.spawn(self._close_unused, backend)
         self._tell(BackendReported(event))
+        if event.kind is EventKind.FAILED:
+            self._lookout.look_sooner()
 
     def _fail(self, agent_id: str, detail: str) -> None:
         self._report(BackendEvent(agent_id=agent_id, kind=EventKind.FAILED, detail=detail))
 
     def _gone(self, agent_id: str) -> None:
         self._report(BackendEvent(agent_id=agent_id, kind=EventKind.EXITED, detail="gone"))
-
-    def _set_health(self, name: str, reason: str) -> None:
-        if self._health.get(name) != reason:
-            self._health[name] = reason
-            self._tell(HealthChanged(name, reason))
 
 
 def _construction(scaler: Scaler) -> Scaler:

@@ -102,6 +102,7 @@ class Pool:
             gevent.spawn(self._perform_all),
             gevent.spawn(self._keep_time),
             gevent.spawn(self._fleet.watch_health),
+            gevent.spawn(self._fleet.watch_ledger),
             gevent.spawn(watch_machine, self._places, self.apply),
         ]
         for helper in helpers:
@@ -143,7 +144,15 @@ class Pool:
 
     def apply(self, event: Event | Message) -> None:
         """Let the core decide, and queue what it wants done."""
-        self._enqueue(self._core.handle(event, monotonic()))
+        self._enqueue(self._decide(event))
+
+    def _decide(self, event: Event | Message) -> Sequence[Action]:
+        """An agent's or a backend's greenlet would die alone and leave a torn core."""
+        try:
+            return self._core.handle(event, monotonic())
+        except Exception:  # noqa: BLE001
+            _log.critical("Pool core failed on %s", type(event).__name__, exc_info=True)
+            os._exit(1)
 
     # --- AgentEvents (seam.py) ---------------------------------------------------------
 
@@ -152,7 +161,7 @@ class Pool:
     ) -> RegisterAck | RemoteError:
         self._connections[connection.connection_id] = connection
         event = AgentRegistered(connection.connection_id, message, connection.grant)
-        actions = self._core.handle(event, monotonic())
+        actions = self._decide(event)
         answers = [action for action in actions if isinstance(action, AnswerRegister)]
         self._enqueue([action for action in actions if not isinstance(action, AnswerRegister)])
         if isinstance(answers[0].answer, RemoteError):

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from kici.config.model import LabelSet, Scaler
 from kici.contracts.link.jobs import (
@@ -21,7 +22,7 @@ from kici.contracts.link.jobs import (
 )
 from kici.contracts.link.lifecycle import ChildFailed, DrainDone, DrainState
 from kici.contracts.link.views import AgentView, PoolCapacity
-from tests.support.pool_child import PoolChild
+from tests.support.pool_child import TORN_CORE, Agent, PoolChild
 from tests.support.pool_world import key, reroute
 
 
@@ -207,3 +208,10 @@ def test_data_directory_that_cannot_be_used_is_said_and_not_tried_again(started)
     assert failed.configuration
     assert "/proc/nowhere" in failed.reason
     assert pool.process.wait(5) == 3
+
+
+def test_a_bug_in_the_core_ends_the_process_when_an_agent_brings_it_to_light(started):
+    pool = started(prelude=TORN_CORE)
+    with pytest.raises(ConnectionClosed):
+        Agent(pool, "a1", ("linux",), {})
+    assert pool.process.wait(10) == 1

@@ -26,12 +26,21 @@ import sys
 from kici.shell.child import ChildBoot
 from kici.pool.main import run
 from tests.support.web_child import read_config
+{prelude}
 links = dict(item.split("=") for item in sys.argv[2:])
 boot = ChildBoot(
     name="pool", config=read_config(sys.argv[1]),
     link_fds={name: int(fd) for name, fd in links.items()},
 )
 sys.exit(run(boot))
+"""
+#: A bug of ours in the core, as soon as an agent registers.
+TORN_CORE = """
+from kici.errors import LocalError
+from kici.pool import arrival
+def registered(*_args):
+    raise LocalError("torn")
+arrival.registered = registered
 """
 
 
@@ -50,8 +59,11 @@ class Web(Neighbour):
 class PoolChild:
     """One pool process; the test plays supervisor, peer and web."""
 
-    def __init__(self, tmp_path, scalers=(), credit=2**30, fails=False, data_dir=None, **changes):
+    def __init__(
+        self, tmp_path, scalers=(), credit=2**30, fails=False, data_dir=None, prelude="", **changes
+    ):
         self.credit = credit
+        self.prelude = prelude
         self.config = Config(
             settings=settings(str(data_dir or tmp_path), **{"agent_auth": "none", **changes}),
             scalers=ScalerConfig(scalers=tuple(scalers)),
@@ -71,7 +83,7 @@ class PoolChild:
             [
                 sys.executable,
                 "-c",
-                _CHILD,
+                _CHILD.replace("{prelude}", self.prelude),
                 msgspec.json.encode(self.config).decode(),
                 *(f"{name}={fd}" for name, fd in fds.items()),
             ],

@@ -101,9 +101,9 @@ class ContainerBackend:
         except EngineError as error:
             log.warning("Cannot look for agents: %s", error, extra={"scaler": self._scaler.name})
             return []
-        living = [
-            one for one in seen if one.alive and one.agent_id and one.agent_id not in self._agents
-        ]
+        # The condemned are as good as gone: their end is reported.
+        known = self._agents.keys() | self._condemned
+        living = [one for one in seen if one.alive and one.agent_id and one.agent_id not in known]
         self._offered |= {one.container_id for one in living}
         return [
             FoundAgent(
