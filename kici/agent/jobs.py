@@ -9,9 +9,11 @@ import gevent
 
 from kici.agent.archives import fetch_archive
 from kici.agent.checkout import check_content_hash, check_out
+from kici.agent.environment import inside, job_environment, secrets_of, step_environment
 from kici.agent.logs import StepLog
 from kici.agent.native import SHELLS, JobRefused, NativeJob, Step, parse_native, step_name
 from kici.agent.redact import Redactor
+from kici.agent.results import Results
 from kici.agent.settings import AgentSettings
 from kici.agent.step_files import StepFiles
 from kici.agent.steps import GRACE_S, Commands, Interrupt, Outcome, inherited_environment
@@ -47,8 +49,7 @@ class JobRun:
         self._commands = Commands(self._interrupt, reporter.pause)
         self._log_limit = _log_limit(dispatch, settings)
         self._environment: dict[str, str] = {}
-        self._outputs: dict[str, dict[str, str]] = {}
-        self._results: list[dict[str, Any]] = []
+        self._results = Results(self._redactor)
 
     def cancel(self, reason: str, *, force: bool, on_request: bool) -> None:
         """End the job: ``cancelled`` on request, ``failed`` when the agent itself leaves."""
@@ -78,7 +79,7 @@ class JobRun:
             error = f"{error or ''} processes could not be ended: {survivors}".strip()
         if self._interrupt.fired:
             state, error = self._interrupt.state, self._interrupt.reason
-        self._reporter.finished(state, self._report(started, error))
+        self._reporter.finished(state, self._results.job(time.monotonic() - started, error))
         if root is not None:
             remove_tree(root)
         self._reporter.cleaned()
@@ -97,7 +98,7 @@ class JobRun:
         source, files = os.path.join(root, "source"), os.path.join(root, "files")
         os.mkdir(source)
         os.mkdir(files)
-        self._environment = self._job_environment(native, source)
+        self._environment = job_environment(self._dispatch, native, source)
         self._prepare(native, source, files, setup)
         setup.flush()
         return self._run_steps(native, source, files)
@@ -129,20 +130,6 @@ class JobRun:
         if native.checkout:
             check_content_hash(dispatch.job_config, source)
 
-    def _job_environment(self, native: NativeJob, source: str) -> dict[str, str]:
-        """The layers of 6.8, later ones win; never anything of the agent's own KICI_*."""
-        config = self._dispatch.job_config
-        layers = [config.get(key) for key in ("env", "environmentVars", "contextVars", "jobEnv")]
-        environment = {**inherited_environment(os.environ), "CI": "true"}
-        for layer in [*layers, native.env]:
-            if isinstance(layer, dict):
-                environment.update({str(name): _text(value) for name, value in layer.items()})
-        return environment | {
-            "KICI_RUN_ID": self._dispatch.run_id,
-            "KICI_JOB_ID": self._dispatch.job_id,
-            "KICI_WORKSPACE": source,
-        }
-
     def _run_steps(self, native: NativeJob, source: str, files: str) -> tuple[str, str | None]:
         error: str | None = None
         for index, step in enumerate(native.steps):
@@ -166,8 +153,10 @@ class JobRun:
         log = self._new_log(index)
         step_files = StepFiles(files, index)
         try:
-            environment = self._step_environment(step) | step_files.environment
-            directory = _inside(source, step.workdir)
+            environment = (
+                step_environment(self._environment, step, self._dispatch) | step_files.environment
+            )
+            directory = inside(source, step.workdir)
         except JobRefused as refused:
             log.say(str(refused), started)
             log.end(started)
@@ -194,30 +183,12 @@ class JobRun:
             return self._settings.step_timeout_s
         return min(step.timeout_ms, MAX_TIMEOUT_MS) / 1000
 
-    def _step_environment(self, step: Step) -> dict[str, str]:
-        environment = dict(self._environment)
-        environment.update({name: _text(value) for name, value in step.env.items()})
-        for variable, secret in step.secret_env.items():
-            environment[variable] = self._secret(secret)
-        return environment
-
-    def _secret(self, name: str) -> str:
-        """``NAME``, or ``context/NAME`` for a namespaced one."""
-        found = (self._dispatch.secrets or {}).get(name)
-        if found is None:
-            context, _, inner = name.partition("/")
-            found = (self._dispatch.namespaced_secrets or {}).get(context, {}).get(inner)
-        if found is None:
-            raise JobRefused(f"secret {name!r} was not given to this job")
-        return found
-
     def _take_files(self, files: StepFiles, step: Step, index: int, outcome: Outcome) -> Outcome:
         try:
             outputs, variables, paths = files.outputs(), files.variables(), files.paths()
         except ValueError as error:
             return outcome if not outcome.ok else Outcome(outcome.exit_code, None, str(error))
-        if outputs:
-            self._outputs[step_name(step, index)] = outputs
+        self._results.keep_outputs(step_name(step, index), outputs)
         self._environment.update(variables)
         if paths:
             self._environment["PATH"] = ":".join([*paths, self._environment.get("PATH", "")])
@@ -233,64 +204,15 @@ class JobRun:
         log: StepLog | None,
     ) -> None:
         name = self._redactor.text(step_name(step, index))
-        data: dict[str, Any] = {"durationMs": round(seconds * 1000)}
-        result: dict[str, Any] = {"name": name, "status": state, **data}
-        if outcome is not None and outcome.exit_code is not None:
-            data["exitCode"] = outcome.exit_code
-        if outcome is not None and outcome.error:
-            error: dict[str, Any] = {"message": self._redactor.text(outcome.error)}
-            if outcome.exit_code is not None:
-                error["exitCode"] = outcome.exit_code
-            if outcome.signal is not None:
-                error["signal"] = outcome.signal
-            data["error"] = error
-            result["error"] = error["message"]
-        self._results.append(result)
+        data = self._results.step(name, state, seconds, outcome)
         accessed = tuple(dict.fromkeys(step.secret_env.values())) if log else ()
         n_bytes = log.n_bytes if log else 0
         self._reporter.step(
             index, name, state, data=data, secrets_accessed=accessed, log_bytes=n_bytes
         )
 
-    def _report(self, started: float, error: str | None) -> dict[str, Any]:
-        data: dict[str, Any] = {"durationMs": round((time.monotonic() - started) * 1000)}
-        if error:
-            data["error"] = self._redactor.text(error)
-        if self._outputs:
-            data["outputs"] = self._redactor.value(self._outputs)
-        return data | {"stepResults": self._results}
-
     def _new_log(self, index: int) -> StepLog:
         return StepLog(index, self._redactor, self._log_limit, self._reporter.log)
-
-
-def secrets_of(dispatch: JobDispatch, agent_token: str | None) -> list[str]:
-    """Every value of the dispatch that must never be shown (A93)."""
-    found = [dispatch.token, agent_token, *(dispatch.secrets or {}).values()]
-    for context in (dispatch.namespaced_secrets or {}).values():
-        found += context.values()
-    found += (dispatch.install_env_secrets or {}).values()
-    for auth in (dispatch.source_auth, dispatch.workflow_auth, dispatch.container_registry_auth):
-        found += [(auth or {}).get(key) for key in ("secret", "password", "token")]
-    found += [registry.get("token") for registry in dispatch.npm_registries or []]
-    userinfo = dispatch.repo_url.partition("://")[2].partition("@")
-    if userinfo[1] and "/" not in userinfo[0]:
-        found.append(userinfo[0].partition(":")[2])
-    return [value for value in found if isinstance(value, str) and value]
-
-
-def _inside(source: str, workdir: str) -> str:
-    root = os.path.realpath(source)
-    path = os.path.realpath(os.path.join(root, workdir))
-    if os.path.commonpath([root, path]) != root:
-        raise JobRefused(f"workdir {workdir!r} is outside the checkout")
-    if not os.path.isdir(path):
-        raise JobRefused(f"workdir {workdir!r} does not exist")
-    return path
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _log_limit(dispatch: JobDispatch, settings: AgentSettings) -> int:

@@ -11,13 +11,12 @@ from gevent import subprocess
 
 from kici.config.model import ResourceSpec, Scaler
 from kici.pool.scalers.base import KILL_S, BackendEvent, EventKind, FoundAgent, LaunchSpec, Report
-from kici.pool.scalers.host_record import AgentDirectory, AgentRecord, leader_of, records
+from kici.pool.scalers.host_agent import HostAgent, changed, how_it_ended, identify
+from kici.pool.scalers.host_record import AgentDirectory, AgentRecord, records
 from kici.pool.scalers.host_start import (
-    MARK,
     agent_environment,
     bus_environment,
     find_binary,
-    mark_value,
     scope_command,
     wants_scope,
 )
@@ -32,38 +31,6 @@ _OUTPUT_CHECK_S = 30.0
 #: A record without a pid may be of an agent that another backend object of this process
 #: (a reload makes a new one) is starting right now.
 _START_S = 30.0
-
-
-class _Agent:
-    """Owns: one agent from launch to the moment nothing of it is left."""
-
-    def __init__(self, record: AgentRecord, directory: AgentDirectory) -> None:
-        self.record, self.directory = record, directory
-        self.leader: processes.Process | None = None
-        self.reaped = False
-        self.watcher: gevent.Greenlet | None = None
-        self.killer: gevent.Greenlet | None = None
-        self._known: dict[int, processes.Process] = {}
-
-    def members(self) -> list[processes.Process]:
-        """Everything of this agent that runs now. Who was seen once stays known, or the
-        child of a dead parent would be lost."""
-        self._known = {p: one for p, one in self._known.items() if processes.alive(one)}
-        if self.leader is not None and processes.alive(self.leader):
-            self._known[self.leader.pid] = self.leader
-        mark = f"{MARK}={mark_value(self.record.owner, self.record.agent_id)}"
-        for one in processes.tree(list(self._known), mark=mark, sessions=self._sessions()):
-            self._known[one.pid] = one
-        return list(self._known.values())
-
-    def _sessions(self) -> list[int]:
-        """The agent's session. While it has members the kernel gives its number to nobody
-        else; so another process with the leader's pid means that it is gone."""
-        record = self.record
-        if record.pid <= 0 or record.boot != processes.boot_id():
-            return []
-        found = processes.look(record.pid)
-        return [] if found is not None and found.started != record.started else [record.pid]
 
 
 class HostBackend:
@@ -85,7 +52,7 @@ class HostBackend:
     ) -> None:
         self._scaler, self._owner, self._report = scaler, owner, report
         self._state_dir = os.path.join(state_dir, "agents")
-        self._agents: dict[str, _Agent] = {}
+        self._agents: dict[str, HostAgent] = {}
         self._clearing: set[str] = set()
         self._cgroups = cgroups
         if cgroups is None and is_linux():
@@ -106,7 +73,7 @@ class HostBackend:
             job_id=spec.job_id,
             run_id=spec.run_id,
         )
-        agent = _Agent(record, AgentDirectory(self._state_dir, spec.agent_id))
+        agent = HostAgent(record, AgentDirectory(self._state_dir, spec.agent_id))
         self._agents[spec.agent_id] = agent
         agent.watcher = gevent.spawn(self._start_and_watch, agent, spec)
 
@@ -125,7 +92,7 @@ class HostBackend:
             known = record.agent_id in self._agents
             if known or record.owner != self._owner or record.scaler != self._scaler.name:
                 continue
-            record, leader = _identify(record)
+            record, leader = identify(record)
             if leader is None:
                 if record.pid or self._age_s(record) > _START_S:
                     self._clear_later(record)
@@ -146,8 +113,8 @@ class HostBackend:
         for record in records(self._state_dir):
             if record.agent_id != agent_id or record.owner != self._owner:
                 continue
-            record, leader = _identify(record)
-            agent = _Agent(record, AgentDirectory(self._state_dir, agent_id))
+            record, leader = identify(record)
+            agent = HostAgent(record, AgentDirectory(self._state_dir, agent_id))
             agent.leader = leader
             self._agents[agent_id] = agent
             agent.watcher = gevent.spawn(self._watch_adopted, agent)
@@ -162,7 +129,7 @@ class HostBackend:
 
     # --- one agent's life ------------------------------------------------------------
 
-    def _start_and_watch(self, agent: _Agent, spec: LaunchSpec) -> None:
+    def _start_and_watch(self, agent: HostAgent, spec: LaunchSpec) -> None:
         try:
             process, holder = self._start(agent, spec)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -177,9 +144,9 @@ class HostBackend:
                 break
             except subprocess.TimeoutExpired:
                 agent.directory.shorten()
-        self._ended(agent, _how(code))
+        self._ended(agent, how_it_ended(code))
 
-    def _start(self, agent: _Agent, spec: LaunchSpec) -> tuple[subprocess.Popen, str]:
+    def _start(self, agent: HostAgent, spec: LaunchSpec) -> tuple[subprocess.Popen, str]:
         reason = find_binary(spec.label_set.binary_path, os.environ)
         if reason:
             raise ValueError(reason)
@@ -188,7 +155,7 @@ class HostBackend:
         directory = agent.directory
         directory.make()
         command, environment, group, holder = self._prepare(agent, spec)
-        agent.record = _with(agent.record, cgroup=group)
+        agent.record = changed(agent.record, cgroup=group)
         # Before the fork: a worker that dies in between still finds it by its mark.
         directory.write(agent.record)
         output = directory.open_output()
@@ -208,12 +175,12 @@ class HostBackend:
             os.close(output)
         agent.leader = processes.look(process.pid)
         started = agent.leader.started if agent.leader else ""
-        agent.record = _with(agent.record, pid=process.pid, started=started)
+        agent.record = changed(agent.record, pid=process.pid, started=started)
         directory.write(agent.record)
         return process, holder
 
     def _prepare(
-        self, agent: _Agent, spec: LaunchSpec
+        self, agent: HostAgent, spec: LaunchSpec
     ) -> tuple[list[str], dict[str, str], str | None, str]:
         """(command, environment, cgroup, what holds it)"""
         binary = spec.label_set.binary_path or ""
@@ -236,13 +203,13 @@ class HostBackend:
             return [binary], environment, None, "process group, limits not enforced"
         return [binary], environment, group, cgroup.describe(self._cgroups, missing)
 
-    def _watch_adopted(self, agent: _Agent) -> None:
+    def _watch_adopted(self, agent: HostAgent) -> None:
         if agent.leader is not None:
             while not processes.wait_gone(agent.leader, _OUTPUT_CHECK_S):
                 agent.directory.shorten()
         self._ended(agent, "ended (not our child: exit code unknown)")
 
-    def _ended(self, agent: _Agent, how: str) -> None:
+    def _ended(self, agent: HostAgent, how: str) -> None:
         """The leader is gone; so is everything else before anybody hears of it."""
         tail = agent.directory.tail()
         rest = self._clear_away(agent)
@@ -250,7 +217,7 @@ class HostBackend:
             how += f"; {rest} of its processes could not be ended"
         self._finish(agent, EventKind.EXITED, f"{how}\n{tail}".strip())
 
-    def _end(self, agent: _Agent, grace_s: float) -> None:
+    def _end(self, agent: HostAgent, grace_s: float) -> None:
         """TERM to the group, then KILL to all that the agent ever started (S118)."""
         members = agent.members()
         if agent.leader is not None and processes.alive(agent.leader):
@@ -267,7 +234,7 @@ class HostBackend:
         if members:
             processes.end_all(agent.members, grace_s=0.0, kill_s=KILL_S)
 
-    def _clear_away(self, agent: _Agent) -> int:
+    def _clear_away(self, agent: HostAgent) -> int:
         """End what is left, delete the files; returns how many processes would not die."""
         survivors = processes.end_all(agent.members, grace_s=0.0, kill_s=KILL_S)
         group = agent.record.cgroup
@@ -287,7 +254,7 @@ class HostBackend:
         if record.agent_id in self._clearing:
             return
         self._clearing.add(record.agent_id)
-        agent = _Agent(record, AgentDirectory(self._state_dir, record.agent_id))
+        agent = HostAgent(record, AgentDirectory(self._state_dir, record.agent_id))
 
         def clear() -> None:
             self._clear_away(agent)
@@ -295,35 +262,9 @@ class HostBackend:
 
         gevent.spawn(clear)
 
-    def _finish(self, agent: _Agent, kind: EventKind, detail: str) -> None:
+    def _finish(self, agent: HostAgent, kind: EventKind, detail: str) -> None:
         self._agents.pop(agent.record.agent_id, None)
         self._tell(agent, kind, detail)
 
-    def _tell(self, agent: _Agent, kind: EventKind, detail: str) -> None:
+    def _tell(self, agent: HostAgent, kind: EventKind, detail: str) -> None:
         self._report(BackendEvent(agent_id=agent.record.agent_id, kind=kind, detail=detail))
-
-
-def _identify(record: AgentRecord) -> tuple[AgentRecord, processes.Process | None]:
-    """The record's process; one without a pid is looked for by its mark."""
-    leader = leader_of(record)
-    if leader is not None or record.pid or record.boot != processes.boot_id():
-        return record, leader
-    mark = f"{MARK}={mark_value(record.owner, record.agent_id)}"
-    found = next((one for one in processes.tree([], mark=mark) if one.pid == one.session), None)
-    if found is None:
-        return record, None
-    return _with(record, pid=found.pid, started=found.started), found
-
-
-def _with(record: AgentRecord, **changes: object) -> AgentRecord:
-    fields = {name: getattr(record, name) for name in record.__struct_fields__}
-    return AgentRecord(**{**fields, **changes})
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
