@@ -164,7 +164,9 @@ class Link:
             finally:
                 self._writing = False
                 for fd in fds:
-                    os.close(fd)
+                    # Not os.close: gevent's (25.8 on) closes when the loop turns next, and in
+                    # an idle process that is seconds; the pool's own close ends nothing before.
+                    socket.close(fd)
 
     def _write_parts(self, data: bytes, fds: Sequence[int]) -> None:
         self._number += 1

@@ -11,6 +11,7 @@ Two ways in, both complete the HTTP upgrade themselves and give a ``ServerConnec
 
 import contextlib
 import os
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -138,7 +139,7 @@ def accept_passed(
 
 def refuse_passed(fd: int) -> None:
     """Close a passed socket without an answer: we have too many."""
-    os.close(fd)
+    socket.close(fd)  # not os.close, see Link._write
 
 
 def keep_alive(connection: ServerConnection, interval_s: float, dead_after_s: float) -> None:
