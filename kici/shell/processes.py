@@ -5,7 +5,6 @@ is named by pid **and** start time: a pid alone may be somebody else's by now.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -42,6 +41,8 @@ def adopt_orphans() -> bool:
     """Make this process the parent of its orphaned descendants (Linux); False elsewhere."""
     if not host.is_linux():
         return False
+    import ctypes  # here: 0.3 MiB that most of our processes never need
+
     libc = ctypes.CDLL(None, use_errno=True)
     return libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
