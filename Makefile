@@ -10,7 +10,7 @@ RUN = PYTHONPATH=. $(BIN)/python
 SEEDS ?= 1000
 RESULTS = build/test-results.json
 
-.PHONY: help demo test test-debian test-all bench check chaos chaos-real conformance deb apt-repo clean
+.PHONY: help demo test test-debian test-all bench check chaos chaos-real conformance deb test-arm64 apt-repo clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,9 @@ conformance: ## docs/conformance.md from the last test run
 
 deb: ## Debian packages into build/deb
 	packaging/build-deb
+
+test-arm64: deb ## the .deb in an emulated arm64 Debian 13 (root; minutes)
+	packaging/test-arm64
 
 apt-repo: deb ## a signed apt repository into build/apt
 	packaging/apt-repo

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,8 @@ def trees():
     booted.prepare()
 
 
-@pytest.fixture
-def blank(trees, repository):
-    """A machine without us, to which only our repository has been added."""
+@contextmanager
+def _blank(repository):
     with booted.Machine("kici") as machine:
         shutil.copytree(repository, machine.root / "opt/apt")
         machine.put(
@@ -53,16 +53,11 @@ def blank(trees, repository):
         yield machine
 
 
-@pytest.fixture
-def machine(blank):
-    """A machine with both packages installed, nothing configured."""
-    blank.run("apt-get update -qq; apt-get install -y -qq kici-worker kici-coordinator", 120)
-    return blank
+def _install(machine):
+    machine.run("apt-get update -qq; apt-get install -y -qq kici-worker kici-coordinator", 120)
 
 
-@pytest.fixture
-def joined(machine):
-    """Coordinator and worker of one machine; host agents with two slots."""
+def _join(machine):
     machine.run("systemctl start kici-coordinator")
     token = machine.wait_for(
         "kici-admin peer create-token --role worker --json | jq -er .token"
@@ -79,10 +74,54 @@ def joined(machine):
         " /usr/share/doc/kici-worker/examples/host-agents.conf; systemctl daemon-reload;"
         "systemctl start kici-worker"
     )
+    _wait_connected(machine)
+
+
+def _wait_connected(machine):
     machine.wait_for(
         "curl -fs http://127.0.0.1:4001/status | jq -e '.coordinatorConnection == \"connected\"'"
     )
+
+
+@pytest.fixture
+def blank(trees, repository):
+    """A machine without us, to which only our repository has been added."""
+    with _blank(repository) as machine:
+        yield machine
+
+
+@pytest.fixture
+def machine(blank):
+    """A machine with both packages installed, nothing configured."""
+    _install(blank)
+    return blank
+
+
+@pytest.fixture
+def joined(machine):
+    """Coordinator and worker of one machine; host agents with two slots."""
+    _join(machine)
     return machine
+
+
+@pytest.fixture(scope="module")
+def _shared(trees, repository):
+    with _blank(repository) as machine:
+        _install(machine)
+        _join(machine)
+        yield machine
+
+
+@pytest.fixture
+def running(_shared):
+    """As ``joined``, of one machine for all tests of a file: each finds the worker as packaged,
+    connected and idle. (Booting and installing is most of the time of such a test.)"""
+    _shared.run(
+        "rm -f /etc/systemd/system/kici-worker.service.d/test.conf; systemctl daemon-reload;"
+        "systemctl reset-failed kici-worker; systemctl start kici-coordinator kici-worker"
+    )
+    _wait_connected(_shared)
+    return _shared
 
 
 SCALERS = """\

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import slow_job as slow
+
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.systemd, pytest.mark.debian, pytest.mark.root, pytest.mark.slow]
 
@@ -21,16 +23,6 @@ steps:
       if cat /etc/kici/worker.env 2>/dev/null; then exit 1; fi
       if grep -q '^CapEff:.*[1-9a-f]' /proc/self/status; then exit 1; fi
       echo contained
-"""
-SLOW_JOB = """\
-name: slow
-runs-on: [self-hosted, linux]
-steps:
-  - name: work
-    run: |
-      touch /tmp/slow-began
-      sleep 4
-      echo worked
 """
 
 
@@ -97,55 +89,42 @@ def test_three_commands_from_blank_to_a_finished_contained_job(joined):
     joined.run("systemctl reload kici-worker; systemctl is-active kici-worker")
 
 
-def _start_slow_job(machine):
-    machine.put("/root/slow.yaml", SLOW_JOB)
-    job = machine.run("kici run /root/slow.yaml --json | jq -r .jobId")
-    # PrivateTmp: the job's /tmp is not ours.
-    machine.wait_for("ls /tmp/systemd-private-*kici-worker*/tmp/slow-began")
-    return job
-
-
-def _state(machine, job):
-    return f"kici jobs --json | jq -e '.. | objects | select(.jobId == \"{job}\") | .state'"
-
-
 # W123, W147
-def test_a_stop_waits_for_the_running_job_and_delivers_its_result(joined):
-    job = _start_slow_job(joined)
+def test_a_stop_waits_for_the_running_job_and_delivers_its_result(running):
+    job = slow.start(running)
+    slow.let_go(running, 2)
     began = time.monotonic()
-    joined.run("systemctl stop kici-worker", 60)
+    running.run("systemctl stop kici-worker", 60)
     assert time.monotonic() - began > 1
-    assert joined.run("systemctl show -P Result kici-worker") == "success"
-    assert "success" in joined.run(_state(joined, job))
+    assert running.run("systemctl show -P Result kici-worker") == "success"
+    slow.ends_whole(running, job)
 
 
-def test_a_killed_daemon_is_restarted_and_adopts_the_running_job(joined):
-    job = _start_slow_job(joined)
-    killed = _main_pid(joined)
-    joined.run(f"kill -9 {killed}")
-    joined.wait_for(
+def test_a_killed_daemon_is_restarted_and_adopts_the_running_job(running):
+    job = slow.start(running)
+    killed = _main_pid(running)
+    running.run(f"kill -9 {killed}")
+    running.wait_for(
         f'test "$(systemctl show -P MainPID kici-worker)" != {killed}'
         " && systemctl is-active kici-worker"
     )
-    joined.wait_for(f"{_state(joined, job)} | grep success", 30)
-    log = joined.run(f"kici logs {job}")
-    assert "worked" in log
+    slow.ends_whole(running, job)
 
 
-def test_a_child_that_hangs_is_replaced_and_a_daemon_that_hangs_is_restarted(joined):
-    pool = joined.run("pgrep -f '^kici-worker: pool'")
-    joined.run(f"kill -STOP {pool}")
-    joined.wait_for(f"test $(pgrep -f '^kici-worker: pool') != {pool}", 60)
-    joined.put("/etc/systemd/system/kici-worker.service.d/quick.conf", "[Service]\nWatchdogSec=2\n")
-    joined.run("systemctl daemon-reload; systemctl restart kici-worker")
-    main = _main_pid(joined)
-    joined.run(f"kill -STOP {main}")
-    joined.wait_for(
+def test_a_child_that_hangs_is_replaced_and_a_daemon_that_hangs_is_restarted(running):
+    pool = running.run("pgrep -f '^kici-worker: pool'")
+    running.run(f"kill -STOP {pool}")
+    running.wait_for(f"test $(pgrep -f '^kici-worker: pool') != {pool}", 60)
+    running.put("/etc/systemd/system/kici-worker.service.d/test.conf", "[Service]\nWatchdogSec=2\n")
+    running.run("systemctl daemon-reload; systemctl restart kici-worker")
+    main = _main_pid(running)
+    running.run(f"kill -STOP {main}")
+    running.wait_for(
         f'test "$(systemctl show -P MainPID kici-worker)" != {main}'
         " && systemctl is-active kici-worker",
         30,
     )
-    assert "Watchdog timeout" in joined.run("journalctl -u kici-worker -o cat | grep -i watchdog")
+    assert "Watchdog timeout" in running.run("journalctl -u kici-worker -o cat | grep -i watchdog")
 
 
 def test_the_package_passes_its_own_autopkgtest(machine):
@@ -154,15 +133,32 @@ def test_the_package_passes_its_own_autopkgtest(machine):
     machine.run("/opt/tests/service", 120)
 
 
-def test_remove_keeps_the_state_and_purge_removes_it(joined):
+@pytest.fixture
+def files_before(blank):
+    """Every file of the machine before we were installed."""
+    return _files(blank)
+
+
+def test_remove_keeps_the_state_and_purge_leaves_nothing(files_before, joined):
     joined.run("systemctl enable kici-worker; systemctl stop kici-worker kici-coordinator")
     joined.run("apt-get remove -y -qq kici-worker kici-coordinator", 120)
     joined.run("test -s /var/lib/kici-worker/peer-credential; test -e /etc/kici/worker.env")
+    joined.run("apt-get install -y -qq kici-worker", 120)
+    joined.run("systemctl start kici-worker; systemctl stop kici-worker")
     joined.run("apt-get purge -y -qq kici-worker kici-coordinator", 120)
-    left = joined.run(
-        "find /etc /usr /var -path /var/log -prune -o -path /var/lib/dpkg -prune -o"
-        " -path /var/lib/apt -prune -o -path /var/cache -prune -o -name '*kici*' -print"
-    )
-    ours = {"/etc/apt/sources.list.d/kici.sources", "/etc/systemd/system/kici-worker.service.d"}
-    assert set(left.split()) - ours == set()
+    # The drop-in is the administrator's, put there by this test.
+    dropin = "/etc/systemd/system/kici-worker.service.d"
+    left = {path for path in _files(joined) - files_before if not path.startswith(dropin)}
+    assert left == set()
+    assert files_before - _files(joined) == set()
     joined.run("getent passwd kici-worker")
+
+
+def _files(machine):
+    """Paths, but for those that every machine changes all the time."""
+    pruned = (
+        "/proc /sys /dev /run /tmp /var/tmp /var/log/journal /var/cache /var/lib/apt /root /opt"
+    )
+    also = "/var/lib/dpkg /var/lib/systemd/random-seed /var/lib/systemd/timers"
+    skip = " -o ".join(f"-path {path}" for path in f"{pruned} {also}".split())
+    return set(machine.run(f"find / \\( {skip} \\) -prune -o -print").splitlines())

@@ -79,6 +79,15 @@ class Machine:
             assert time.monotonic() < deadline, f"{script}\n{output}\n{self.journal()}"
             time.sleep(0.1)
 
+    def power_off(self, timeout_s: float) -> None:
+        """As ``systemctl poweroff``; returns when the machine is off, its files still there."""
+        pid = int((self.root.parent / "nspawn.pid").read_text())
+        self.try_run("systemctl --no-block poweroff")
+        deadline = time.monotonic() + timeout_s
+        while Path(f"/proc/{pid}").exists():
+            assert time.monotonic() < deadline, "still on"
+            time.sleep(0.1)
+
     def put(self, path: str, content: str, mode: int = 0o644) -> None:
         target = self.root / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
