@@ -13,7 +13,7 @@ RESULTS = build/test-results.json
 .PHONY: help demo test test-debian test-all bench check chaos chaos-real conformance deb test-arm64 apt-repo clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/.ready: setup.py packaging/requirements-dev.txt
 	$(PYTHON) packaging/make-venv $(VENV)
