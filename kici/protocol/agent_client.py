@@ -10,7 +10,6 @@ import msgspec
 
 from kici.contracts.wire.agent import (
     PROTOCOL_VERSION,
-    AgentLog,
     AgentRegister,
     AuthFailure,
     AuthRequest,
@@ -22,10 +21,10 @@ from kici.contracts.wire.agent import (
     InFlightJob,
     JobCancel,
     JobDispatch,
-    LogChunk,
     RegisterAck,
     ToAgent,
 )
+from kici.protocol.agent_replay import announcements
 from kici.protocol.agent_slot import AgentSlot
 from kici.protocol.agent_speech import (
     ANSWER_S,
@@ -230,41 +229,17 @@ class AgentClient(AgentSlot):
 
     def _replay(self, now: float) -> Actions:
         actions: Actions = []
-        box = self.outbox
-        if len(box) or box.gaps:
-            away = now - (self._lost_at if self._lost_at is not None else now)
-            n_lines = box.n_lines
-            n_dropped = sum(lost.n_lines for lost in box.gaps.values())
-            text = (
-                f"--- Orchestrator offline for {away:.0f}s. Replaying {len(box)} buffered events "
-                f"and {n_lines} buffered log lines."
-                + (f" {n_dropped} log lines dropped due to buffer overflow." if n_dropped else "")
-                + " ---"
-            )
-            actions += self._say(
-                AgentLog(
-                    message_id=self._new_id(),
-                    agent_id=self.identity.agent_id,
-                    lines=(text,),
-                    timestamp=self._wall_ms(),
-                )
-            )
-        for gap, lost in box.gaps.items():
-            actions += self._say(
-                LogChunk(
-                    message_id=self._new_id(),
-                    run_id=gap.run_id,
-                    job_id=gap.job_id,
-                    step_index=gap.step_index,
-                    lines=(f"[{lost.n_lines} lines dropped due to backpressure]",),
-                    timestamp=self._wall_ms(),
-                    first_line=lost.first_line,
-                    n_covered=lost.n_lines,
-                )
-            )
-        box.gaps.clear()
-        actions += [Send(text) for text in box.unconfirmed()]
-        if len(box):
+        for message in announcements(
+            self.outbox,
+            self.identity.agent_id,
+            away_s=now - (self._lost_at if self._lost_at is not None else now),
+            wall_ms=self._wall_ms,
+            new_id=self._new_id,
+        ):
+            actions += self._say(message)
+        self.outbox.gaps.clear()
+        actions += [Send(text) for text in self.outbox.unconfirmed()]
+        if len(self.outbox):
             self._timers.set("confirm", now)
         self._lost_at = None
         return actions
