@@ -224,6 +224,7 @@ class Peer:
             while not self._shell.inbox.empty():
                 self._handle(self._shell.inbox.get())
             gevent.sleep(_POLL_S)
+        log.info("Broadcasting peer.leaving to all coordinators")
         leaving = [gevent.spawn(each.leave, close_s) for each in self._coordinators.values()]
         gevent.joinall(leaving, timeout=close_s + 1)
 

@@ -24,6 +24,8 @@ LOOP = "Loop detected"
 HOPS = "Max hops exceeded"
 NOBODY = "No matching agent available"
 FULL = "At capacity"
+#: Cancels between our start and the peer's open records: a fraction of a second.
+MAX_EARLY_CANCELS = 1000
 
 
 def offered(board: Board, event: JobOffered, now: float) -> None:
@@ -124,6 +126,10 @@ def _decline(board: Board, event: JobOffered, job: Job | None, reason: str, now:
 
 def cancelled(board: Board, event: JobCancel, now: float) -> None:
     """``peer.job.cancel``: one job, or every job of the run of that coordinator."""
+    if not board.outbox_seen and len(board.early_cancels) < MAX_EARLY_CANCELS:
+        # A coordinator repeats its cancels as soon as the link is up: it may mean a job whose
+        # open record has not been told yet.
+        board.early_cancels.append(event)
     for job in board.jobs:
         key = job.key
         if (key.owner, key.run_id) == (event.owner, event.run_id) and (
@@ -162,6 +168,9 @@ def outbox_told(board: Board, event: OutboxState, now: float) -> None:
         )
         board.jobs.add(job)
         board.job_changed(job)
+    early, board.early_cancels = board.early_cancels, []
+    for cancel in early:
+        cancelled(board, cancel, now)
     claim_open(board, now)
 
 

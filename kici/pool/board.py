@@ -5,6 +5,7 @@ from typing import Any
 
 from kici.config.model import Config
 from kici.contracts.link import JobKey, Message
+from kici.contracts.link.jobs import JobCancel
 from kici.contracts.states import JobState
 from kici.pool.agents import Agent, Registry
 from kici.pool.guards import Guards, limits_of
@@ -41,7 +42,11 @@ class Board:
         self.stopping = False
         self.handing_over = False
         self.drained_told = False
+        #: Which drain is answered, and when its progress was last logged.
+        self.drain_rev = 0
+        self.drain_said_at: float | None = None
         self.outbox_seen = False
+        self.early_cancels: list[JobCancel] = []
         #: Moment of the start; until the open records come, unknown jobs are left alone.
         self.began_at: float | None = None
         self.recent: dict[JobKey, None] = {}

@@ -130,6 +130,8 @@ class PoolCore:
             case DrainState(draining=draining, stopping=stopping, handover=handover):
                 board.draining, board.stopping = draining, stopping
                 board.handing_over = handover
+                board.drain_rev = event.rev
+                board.drain_said_at = now if stopping else None
                 board.drained_told = False
                 board.capacity_dirty = board.changed = True
             case DrainCut(reason=reason):
@@ -160,7 +162,7 @@ class PoolCore:
             case EventKind.NETWORK:
                 supply.provisioning(board, agent, "scaler.network", detail)
             case EventKind.STARTED:
-                supply.started(board, agent, now)
+                supply.started(board, agent, now, detail)
             case EventKind.FAILED if on_the_way:
                 supply.launch_failed(board, agent, detail, now, gone=True)
             case EventKind.EXITED if on_the_way:
@@ -237,10 +239,11 @@ class PoolCore:
             told = capacity(board)
             board.tell("peer", told)
             board.tell("web", told)
-        if board.draining and not board.drained_told and not len(board.jobs):
+        # A new process does not know what is held until it has heard the open records.
+        if board.draining and not board.drained_told and board.outbox_seen and not len(board.jobs):
             board.drained_told = True
-            board.tell("supervisor", DrainDone(rev=board.next_rev()))
-        if board.handing_over and not board.jobs.unplaced():
+            board.tell("supervisor", DrainDone(rev=board.drain_rev))
+        if board.handing_over and board.outbox_seen and not board.jobs.unplaced():
             board.handing_over = False
             board.tell("supervisor", HandoverReady(rev=board.next_rev()))
 

@@ -20,6 +20,7 @@ CLOSE_SILENT = 4031
 ANNOUNCE_S = 60.0
 #: Coordinators call a running job stale after 120 s without news.
 KEEP_ALIVE_S = 90.0
+DRAIN_SAID_EVERY_S = 1.0
 #: A warm agent above its pool's size is looked at again after this.
 _WARM_CHECK_S = 30.0
 
@@ -29,6 +30,7 @@ def expire(board: Board, now: float) -> None:
     begun = board.began_at
     if not board.outbox_seen and begun is not None and now >= begun + OUTBOX_WAIT_S:
         claim_open(board, now)
+    _say_drain(board, now)
     for job in board.jobs:
         if job.state is JobState.FINISHED:
             _finished_due(board, job, now)
@@ -66,12 +68,22 @@ def deadlines(board: Board, now: float) -> list[float]:
             add(job.alive_at)
         if not job.announced:
             add(job.accepted_at + ANNOUNCE_S)
+    if board.drain_said_at is not None and len(board.jobs):
+        add(board.drain_said_at + DRAIN_SAID_EVERY_S)
     for agent in board.agents:
         if agent.deadline is not None:
             add(agent.deadline)
         if agent.rest_until > now:
             add(agent.rest_until)
     return found
+
+
+def _say_drain(board: Board, now: float) -> None:
+    """While the worker stops: how many jobs it waits for (worker surface 4.4)."""
+    said_at = board.drain_said_at
+    if said_at is not None and len(board.jobs) and now >= said_at + DRAIN_SAID_EVERY_S:
+        board.drain_said_at = now
+        board.note("info", f"Draining: {len(board.jobs)} job(s) in flight")
 
 
 def _keep_alive(board: Board, job: Job, now: float) -> None:

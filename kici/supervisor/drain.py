@@ -140,10 +140,10 @@ class Drain:
         says = Say("error", "The worker cannot go on and stops", {"reason": reason})
         return [says, self._publish(True, reason, None), *self._leave(now)]
 
-    def drained(self, now: float) -> list[Action]:
-        """``drain.done`` of the pool. One that it sent for an earlier drain is as good: while
-        it drains it takes nothing new, and it hears of this stop before it could again."""
-        if self.phase is not Phase.STOPPING:
+    def drained(self, rev: int, now: float) -> list[Action]:
+        """``drain.done`` of the pool for the state ``rev``. One for an earlier state proves
+        nothing: jobs may have been taken between that drain and this stop."""
+        if self.phase is not Phase.STOPPING or rev != self.state.rev:
             return []
         return [Say("info", f"{_DRAIN_STEP} done"), *self._leave(now)]
 

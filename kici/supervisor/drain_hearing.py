@@ -18,8 +18,8 @@ def hear(machine: Drain, body: Message, now: float, wall: float) -> list[Action]
             return machine.request(source, reason, deadline_s, now, wall)
         case UndrainRequest(source=source):
             return machine.undrain(source)
-        case DrainDone():
-            return machine.drained(now)
+        case DrainDone(rev=rev):
+            return machine.drained(rev, now)
         case HandoverReady():
             return machine.ready_to_hand_over(now)
     return []

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from kici.config.model import Config
 from kici.contracts.states import ChildName
+from kici.shell import host
 from kici.supervisor.fork import RunChild, freeze
 from kici.supervisor.listen import PortUnavailable, open_listener
 from kici.supervisor.liveness import Liveness
@@ -49,6 +50,7 @@ def _run(
     signals: SignalQueue,
 ) -> int:
     settings = config.settings
+    host.set_process_title("kici-worker: supervisor")
     try:
         # Before the imports: who connects while they last is queued, not refused.
         listener = open_listener(settings.host, settings.port)

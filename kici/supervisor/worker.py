@@ -19,6 +19,7 @@ from kici.config.model import Config
 from kici.contracts.link import lifecycle as link
 from kici.contracts.link.envelope import Envelope
 from kici.contracts.states import ChildName
+from kici.protocol.urls import shown_url
 from kici.shell.child import ChildBoot
 from kici.shell.link import new_boot_id
 from kici.shell.notify import Notifier
@@ -67,6 +68,7 @@ class Worker(Supervisor):
         self._roster = Roster(self._service)
         self._reload_rev = 0
         self._exit_code = 0
+        self._started = False
         options.poller.timeout_s = self._poll_timeout
         options.process_group_configs = [
             group_config(options, ChildConfig(options, name.value, self._make_child))
@@ -194,6 +196,18 @@ class Worker(Supervisor):
 
     def changed(self, child: Child) -> None:
         self._roster.changed(child)
+        if not self._started and all(one.ready for one in self._roster):
+            self._started = True
+            settings = self._config.settings
+            port = self._listener.getsockname()[1]
+            fields = {
+                "port": port,
+                "host": settings.host,
+                "role": settings.role,
+                "coordinatorUrls": [shown_url(url) for url in settings.coordinator_urls],
+                "instanceId": settings.instance_id,
+            }
+            _log.info(f"Worker started on port {port}", extra=fields)
 
     def died(self, child: Child, control_fd: int | None) -> None:
         self._liveness.gone(child.name)

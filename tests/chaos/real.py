@@ -38,6 +38,10 @@ ENVIRONMENT = {
     "KICI_SCALER_SPAWN_TIMEOUT_MS": "15000",
     "KICI_CLUSTER_PEER_HEARTBEAT_INTERVAL_MS": "1000",
     "KICI_CLUSTER_PEER_MAX_RECONNECT_DELAY_MS": "1000",
+    # The data directory is small on purpose, and so may be the machine.
+    "KICI_GUARD_DISK_MIN": "off",
+    "KICI_GUARD_INODES_MIN": "off",
+    "KICI_GUARD_MEMORY_MIN": "off",
 }
 ENDS = ("success", "failed", "cancelled", "timed_out_stale")
 

@@ -586,6 +586,30 @@ def test_idle_worker_is_drained_at_once():
     assert [type(one) for one in world.told["supervisor"]] == [DrainDone]
 
 
+# W123
+def test_a_new_process_is_drained_only_when_it_has_heard_what_is_held():
+    world = World(outbox=False)
+    drain(world)
+    assert world.told["supervisor"] == []
+    world.outbox()
+    assert [type(one) for one in world.told["supervisor"]] == [DrainDone]
+
+
+def test_drain_done_names_the_drain_that_it_answers_and_the_wait_is_logged_each_second():
+    world = World()
+    world.register()
+    world.offer()
+    world.run()
+    state = DrainState(rev=41, draining=True, stopping=True, reason="SIGTERM")
+    world.do(state)
+    world.wait(2.5)
+    said = [one.message for one in world.notes if "in flight" in one.message]
+    assert said == ["Draining: 1 job(s) in flight"] * 2
+    world.end()
+    world.store()
+    assert world.told["supervisor"] == [DrainDone(rev=41)]
+
+
 # A17
 def test_late_close_of_a_superseded_connection_changes_nothing():
     world = World()
@@ -638,3 +662,16 @@ def test_keep_alive_says_running_only_while_the_agent_is_there():
     world.store()
     world.wait(100)
     assert world.states()[-2:] == ["running", "cancelled"]
+
+
+# A74, C52
+def test_cancel_that_comes_before_the_open_records_takes_effect_with_them():
+    world = World(outbox=False)
+    world.cancel()
+    world.cancel(job="j9")
+    world.outbox(key())
+    assert world.states("j1") == []
+    world.register(jobs=[("r1", "j1")])
+    assert [one.job_id for one in world.cancels()] == ["j1"]
+    world.end("cancelled")
+    assert world.states("j1")[-1] == "cancelled"

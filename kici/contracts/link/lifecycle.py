@@ -96,7 +96,8 @@ class DrainCut(Message, tag="drain.cut", frozen=True, kw_only=True):
 
 
 class DrainDone(Message, tag="drain.done", frozen=True, kw_only=True):
-    """Pool -> supervisor while draining, whenever nothing is held any more."""
+    """Pool -> supervisor while draining, whenever nothing is held any more; ``rev`` is that
+    of the ``drain.state`` it answers."""
 
     rev: int
 
