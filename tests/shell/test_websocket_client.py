@@ -46,6 +46,13 @@ class Server:
             )
             self.raw.do_handshake()
 
+    def upgrade_only(self):
+        self.accept()
+        self.protocol.receive_data(self.raw.recv(65536))
+        (request,) = self.protocol.events_received()
+        self.protocol.send_response(self.protocol.accept(request))
+        self.flush()
+
     def serve(self, echo=True):
         """Upgrade, then answer each message with itself until the end."""
         try:
@@ -161,14 +168,7 @@ def test_the_close_of_the_server_is_reported_and_answered(dialled, server):
 
 
 def test_a_send_beside_our_own_close_is_disconnected(server):
-    def upgrade_only():
-        server.accept()
-        server.protocol.receive_data(server.raw.recv(65536))
-        (request,) = server.protocol.events_received()
-        server.protocol.send_response(server.protocol.accept(request))
-        server.flush()
-
-    task = gevent.spawn(upgrade_only)
+    task = gevent.spawn(server.upgrade_only)
     connection = connect(server.url(), timeout_s=5, max_size=LIMIT)
     closer = gevent.spawn(connection.close, 1000, "bye", 5)
     gevent.sleep(0)
@@ -191,14 +191,7 @@ def test_our_close_waits_for_the_handshake_while_another_greenlet_reads(dialled,
 
 
 def test_our_close_is_bounded_when_the_server_is_silent(server):
-    def upgrade_only():
-        server.accept()
-        server.protocol.receive_data(server.raw.recv(65536))
-        (request,) = server.protocol.events_received()
-        server.protocol.send_response(server.protocol.accept(request))
-        server.flush()
-
-    task = gevent.spawn(upgrade_only)
+    task = gevent.spawn(server.upgrade_only)
     connection = connect(server.url(), timeout_s=5, max_size=LIMIT)
     with gevent.Timeout(2):
         connection.close(1000, "x", 0.05)
@@ -210,14 +203,7 @@ def test_our_close_is_bounded_when_the_server_is_silent(server):
 def test_a_stalled_reader_ends_the_write_in_time(server, monkeypatch):
     monkeypatch.setattr(websocket_client, "WRITE_TIMEOUT_S", 0.1)
 
-    def upgrade_only():
-        server.accept()
-        server.protocol.receive_data(server.raw.recv(65536))
-        (request,) = server.protocol.events_received()
-        server.protocol.send_response(server.protocol.accept(request))
-        server.flush()
-
-    task = gevent.spawn(upgrade_only)
+    task = gevent.spawn(server.upgrade_only)
     connection = connect(server.url(), timeout_s=5, max_size=LIMIT)
 
     def send_for_ever():
