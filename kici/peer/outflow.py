@@ -78,7 +78,10 @@ class Outflow:
 
     def pending(self, key: JobKey) -> bool:
         """Whether a frame of this job must go before its terminal report."""
-        self._spool.finish(key)
+        unsaid = self._spool.finish(key)
+        if not self.counts_lines:
+            # One that counts finds out by itself, and knows the right place.
+            self._markers.extend(unsaid)
         if any(marker.key == key for marker in self._markers):
             return True
         return self._queued[key] > 0 or self._spool.pending(key) > 0

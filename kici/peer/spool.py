@@ -116,13 +116,16 @@ class Spool:
             self._count(frame, len(record))
         return True
 
-    def finish(self, key: JobKey) -> None:
-        """Before a terminal report: let an open gap of this job be said."""
+    def finish(self, key: JobKey) -> list[Frame]:
+        """Before a terminal report: let an open gap of this job be said. Returned is what
+        the disk does not take even of that."""
         try:
             self._end_gap(key)
         except OSError as error:
             log.error("Log spool cannot be written", extra={"error": str(error)})
-            self._gaps.pop(key, None)
+            gaps = self._gaps.pop(key, {})
+            return [self._marker(key, step, gap) for step, gap in gaps.items()]
+        return []
 
     def first(self, url: str) -> Frame | None:
         """The oldest frame for ``url``, left in place until ``drop``."""

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def simulate(*options, timeout_s=120):
+def simulate(*options, timeout_s=600):
     """The simulator needs a process of its own: its clocks are virtual."""
     return subprocess.run(
         [sys.executable, "-m", "tests.chaos.memory", *options],
@@ -23,9 +23,9 @@ def simulate(*options, timeout_s=120):
 # C36, C38, C43, C44, C45, C46, C49, C51, C52, C53
 # A17, A35, A37, A60, A61, A76, A77, A78, A80, A90, A97
 def test_nothing_accepted_is_lost_under_random_faults():
-    ran = simulate("--seeds", "60")
+    ran = simulate("--seeds", "40")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "60 schedules" in ran.stdout
+    assert "40 schedules" in ran.stdout
 
 
 def test_a_seed_plays_the_same_way_each_time():

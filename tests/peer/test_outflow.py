@@ -9,6 +9,7 @@ from kici.contracts.wire import encode
 from kici.contracts.wire.peer import JobProgress, LogLine, PeerLogChunk
 from kici.peer.outflow import Outflow
 from kici.peer.spool import Frame, Spool
+from kici.shell.segments import Segments
 
 URL = "ws://c:1"
 KEY = JobKey(owner=URL, run_id="r", job_id="j")
@@ -98,3 +99,17 @@ def test_doubt_survives_a_second_break_with_its_count(outflow):
     outflow.disconnected()
     outflow.connected = True
     assert send_all(outflow)[0].startswith("[kici-worker] up to 3 log lines")
+
+
+# P63
+def test_a_gap_that_the_full_disk_cannot_say_is_said_from_memory(outflow, monkeypatch):
+    def full(self, record):
+        raise OSError("disk full")
+
+    outflow.connected = False
+    monkeypatch.setattr(Segments, "append", full)
+    outflow.put(log("lost", 5), 0)
+    outflow.connected = True
+    assert outflow.pending(KEY)
+    assert send_all(outflow)[0].startswith("[kici-worker] 5 log lines are missing here")
+    assert not outflow.pending(KEY)

@@ -93,9 +93,17 @@ def _check_log(world: Any, one: Any, job_id: str, executions: list[Any], made: b
                 continue
             agent, step, number = line["text"].split()[:3]
             got[agent, int(step)].append(int(number))
+    # Where nobody counts lines, a process that dies or a database that refuses takes lines
+    # with it and nobody knows; and an agent says to a new pool what it cannot know arrived.
+    happened = world.history.faults
+    blind = world.foreign and any(
+        kind.startswith(("kill", "pause", "database")) for kind in happened
+    )
     n_got = 0
     for (agent, step), numbers in got.items():
         n_got += len(numbers)
+        if blind:
+            continue
         if len(set(numbers)) != len(numbers):
             violated(f"log of {short}: lines of {agent} step {step} arrived twice")
         if numbers != sorted(numbers):
@@ -106,7 +114,7 @@ def _check_log(world: Any, one: Any, job_id: str, executions: list[Any], made: b
     if made:
         # Up to the last line that arrived everything must be there or be counted.
         n_missing = sum(max(numbers) + 1 - len(set(numbers)) for numbers in got.values() if numbers)
-    if n_missing > n_told:
+    if n_missing > n_told and not blind:
         violated(f"log of {short}: {n_missing} lines are missing, {n_told} are said to be")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import msgspec
 
 from kici.config.model import Config, LabelSet, Scaler, ScalerConfig, Secret, Settings, WarmPool
 from kici.contracts.link.lifecycle import DrainCut, DrainState, SnapshotRequest
@@ -23,6 +24,7 @@ from kici.pool.agent_socket import AgentSocket
 from kici.pool.main import Pool
 from kici.pool.scalers.base import EventKind, LaunchSpec
 from kici.protocol.agent_session import AgentSession
+from kici.protocol.coordinator_handshake import AcceptorHandshake
 from kici.protocol.heartbeat import HostFacts
 from kici.shell.dial import ConnectFailed
 from kici.shell.upgrade import Upgrade
@@ -75,6 +77,8 @@ class Coordinator:
                 progress(instance_id, report, now)
 
             reports.progress = watched
+            if world.foreign:
+                _forget_numbers(service)
             while True:
                 gevent.sleep(2.0)
                 service.tick()
@@ -120,6 +124,8 @@ class World:
         self.busy_rejects = 0.0
         self.drain = DrainState(rev=1, draining=False, stopping=False, reason="")
         self.jobs: dict[str, Coordinator] = {}
+        #: The coordinators know nothing of numbered lines, as real KiCI ones.
+        self.foreign = random.Random(seed + 2).random() < 0.25
         self._scripts: dict[str, Script] = {}
         sim_backend.worlds[:] = [self]
         peer_coordinator.connect = self.dial_coordinator
@@ -396,6 +402,28 @@ class World:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+def _forget_numbers(service: Service) -> None:
+    """Make it a coordinator that does not count lines."""
+    logs = service.dispatcher._endings._logs
+    append, finish = logs.append, logs.finish
+
+    def unnumbered(job_id: str, chunk: Any) -> None:
+        append(job_id, msgspec.structs.replace(chunk, first_line=None, n_covered=None))
+
+    logs.append = unnumbered
+    logs.finish = lambda job_id, totals=None: finish(job_id)
+
+
+def _acceptance(self: AcceptorHandshake, verdict: Any, sealer: Any) -> Any:
+    response, following = _accept(self, verdict, sealer)
+    if sim_backend.worlds[-1].foreign:
+        response = msgspec.structs.replace(response, counts_lines=None)
+    return response, following
+
+
+_accept = AcceptorHandshake.acceptance
+
+
 def install() -> None:
     """Once per interpreter."""
     pool_scalers.BACKENDS["fake"] = ("tests.chaos.memory.backend", "SimBackend")
@@ -403,4 +431,5 @@ def install() -> None:
     from kici.peer import main as peer_main
 
     peer_main.host_facts = HostFacts
+    AcceptorHandshake.acceptance = _acceptance
     logging.disable(logging.CRITICAL)
