@@ -8,7 +8,8 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from bench import processes
 from bench.lines import flow
@@ -134,6 +135,11 @@ def latency(report: Report) -> None:
     ):
         title = "agent's end -> terminal" if name == "terminal" else f"reroute -> {name}"
         report.percentiles(title, [row[name] for row in rows], "ms", budget, reference)
+    with volatile() as env, rig(env) as made:
+        work, agent = Work(made), made.add_agents(1)[0]
+        rows = [work.one(agent) for _ in range(220)][20:]
+    for name in ("ack", "terminal"):
+        report.percentiles(f"{name} without a disk (volatile)", [row[name] for row in rows], "ms")
     report.percentiles("cancel -> agent", cancels, "ms")
     report.add("drain -> coordinator knows", drains, "ms")
 
@@ -178,7 +184,7 @@ def _drain(made: Rig) -> float:
 
 
 def throughput(report: Report) -> None:
-    """Lines from one and 32 agents; jobs through eight."""
+    """Log lines from one and from 32 agents through to the coordinator."""
     with rig() as made:
         made.add_agents(1)
         one = [flow(made, 1, 100_000) for _ in range(RUNS)]
@@ -198,6 +204,10 @@ def throughput(report: Report) -> None:
                    "85,700 of 100,000" if title == "one agent" else "")  # fmt: skip
     report.add("PSS right after the flood", [peak.pss], "MiB", "", "246")
     report.add("PSS 6 s after the flood", [after.pss], "MiB")
+
+
+def jobs(report: Report) -> None:
+    """Jobs of one step through eight agents that end them at once."""
     with rig() as made:
         made.add_agents(8)
         work = Work(made)
@@ -213,10 +223,8 @@ def throughput(report: Report) -> None:
 
 def card(report: Report) -> None:
     """Bytes that go to the disk for one job, durable and volatile."""
-    shm = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
-    volatile = {"KICI_JOB_STATE": "volatile", "KICI_RUNTIME_DIR": shm}
-    cases = (("default", {}, "<= 5,120", "5,051"), ("volatile", volatile, "0", ""))
-    try:
+    with volatile() as memory_only:
+        cases = (("default", {}, "<= 5,120", "5,051"), ("volatile", memory_only, "0", ""))
         for title, env, budget, reference in cases:
             with rig(env) as made:
                 made.add_agents(8)
@@ -228,8 +236,16 @@ def card(report: Report) -> None:
                     used = processes.usage(made.worker.pids).since(before)
                     values.append(used.written_bytes / 100)
             report.add(f"bytes written a job, {title}", values, "B", budget, reference)
+
+
+@contextmanager
+def volatile() -> Iterator[dict[str, str]]:
+    """Settings that keep job state off the disk."""
+    directory = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    try:
+        yield {"KICI_JOB_STATE": "volatile", "KICI_RUNTIME_DIR": directory}
     finally:
-        shutil.rmtree(shm, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def spawn(report: Report) -> None:

@@ -36,8 +36,8 @@ N_WORKERS = int(os.environ.get("BENCH_WORKERS", "2000"))
 N_JOBS = 1000
 HEARTBEATS_S = 30.0
 _SLOT = AgentSlot(
-    agent_id="a", labels=("linux", "runtime:native"), active_jobs=0, max_concurrency=4, platform="linux",
-    arch="x64", mandatory_labels=(), scaler_name=None,
+    agent_id="a", labels=("linux", "runtime:native"), active_jobs=0, max_concurrency=4,
+    platform="linux", arch="x64", mandatory_labels=(), scaler_name=None,
 )  # fmt: skip
 
 
