@@ -5,7 +5,7 @@ text, so at each of the three alignments), URL-safe base64 and percent-encoding.
 """
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -78,14 +78,25 @@ def _base64_forms(part: bytes) -> set[bytes]:
     return forms
 
 
+def _spans(data: bytes, pattern: bytes) -> Iterator[tuple[int, int]]:
+    """What the occurrences of ``pattern`` cover. Those that overlap are leapt over from the
+    first to the last that it reaches: ``aaaa`` in a megabyte of ``a`` is one span, not a
+    million."""
+    size = len(pattern)
+    begin = data.find(pattern)
+    while begin >= 0:
+        last = begin
+        while (reached := data.rfind(pattern, last + 1, last + 2 * size - 1)) >= 0:
+            last = reached
+        yield begin, last + size
+        begin = data.find(pattern, last + size)
+
+
 def _cover(data: bytes, patterns: list[bytes]) -> bytes:
     """Replace the union of all occurrences, so that overlapping secrets leave no rest."""
     spans: list[tuple[int, int]] = []
     for pattern in patterns:
-        at = data.find(pattern)
-        while at >= 0:
-            spans.append((at, at + len(pattern)))
-            at = data.find(pattern, at + 1)
+        spans += _spans(data, pattern)
     spans.sort()
     out: list[bytes] = []
     end = 0

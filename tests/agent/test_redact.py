@@ -3,8 +3,10 @@
 import base64
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kici.agent.redact import Redactor
+from kici.agent.redact import Redactor, _spans
 
 
 @pytest.mark.parametrize("before", range(6))
@@ -37,3 +39,22 @@ def test_percent_encoding_and_nested_values_are_masked():
     redactor = Redactor(["p@ss word"])
     assert redactor.text("u:p%40ss%20word@h") == "u:***@h"
     assert redactor.value({"k": ["p@ss word", 1, None]}) == {"k": ["***", 1, None]}
+
+
+@given(st.text("ab", min_size=3, max_size=7), st.text("abc", max_size=60))
+def test_the_union_of_all_occurrences_is_masked(secret, text):
+    """Against the plainest way to say it: each byte of each occurrence."""
+    hidden = set()
+    for at in range(len(text)):
+        if text.startswith(secret, at):
+            hidden |= set(range(at, at + len(secret)))
+    shown = "".join(c for at, c in enumerate(text) if at not in hidden)
+    masked = b"".join(
+        text.encode()[stop:start]
+        for stop, start in zip(
+            [0, *(end for _, end in _spans(text.encode(), secret.encode()))],
+            [*(begin for begin, _ in _spans(text.encode(), secret.encode())), len(text)],
+            strict=True,
+        )
+    )
+    assert masked.decode() == shown
