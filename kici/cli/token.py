@@ -11,6 +11,7 @@ from kici.cli.verbs import Failed
 HELP = "tokens for agents that are started by hand"
 EPILOG = """\
 The worker reads KICI_AGENT_TOKENS_FILE again when it changes; no restart is needed.
+An agent may announce the labels of its token and, where there are any, runtime:native.
 
   kici-worker token create --note bench-pc --labels linux,gpu
   kici-worker token list
@@ -18,6 +19,9 @@ The worker reads KICI_AGENT_TOKENS_FILE again when it changes; no restart is nee
 
 Exit codes: 0 done, 1 no file is configured, or it cannot be used.
 """
+
+#: Our agent announces it by itself; without it in the token's scope it would be refused.
+NATIVE_LABEL = "runtime:native"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +62,8 @@ def _create(args: argparse.Namespace) -> int:
 
     several = [label.strip() for label in (args.labels or "").split(",")]
     labels = [*(args.label or ()), *filter(None, several)] or None
+    if labels is not None and NATIVE_LABEL not in labels:
+        labels.append(NATIVE_LABEL)
     row, token = create_static(_file(args), labels, note=args.note)
     text = f"{token}\n\nShown once. Its agent gets it as KICI_AGENT_TOKEN. Id: {row.id}"
     show(args, {"id": row.id, "token": token, "labels": row.labels}, text)

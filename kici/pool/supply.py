@@ -141,17 +141,16 @@ def provisioning(board: Board, agent: Agent, kind: str, detail: str) -> None:
         scaler_event(board, job, agent, kind, detail)
 
 
-def started(board: Board, agent: Agent, now: float) -> None:
-    """It runs; now it must register (one deadline, scaler spec 2.10, R)."""
+def started(board: Board, agent: Agent, now: float, detail: str = "") -> None:
+    """It runs, held as ``detail`` says; now it must register (one deadline, 2.10, R)."""
     if agent.state is not AgentState.REQUESTED:
         return
     board.agents.move(agent, AgentState.STARTING)
     agent.since, agent.since_wall = now, board.wall()
     agent.deadline = now + board.settings.spawn_timeout_s
     board.agent_changed(agent)
-    board.note(
-        "info", f"Agent {agent.agent_id} spawned successfully via {agent.scaler}", agent=agent
-    )
+    text = f"Agent {agent.agent_id} spawned successfully via {agent.scaler}"
+    board.note("info", text, agent=agent, detail=detail)
     provisioning(board, agent, "scaler.ready", "agent started")
 
 

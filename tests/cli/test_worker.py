@@ -81,7 +81,7 @@ def test_tokens_are_made_listed_and_revoked(tmp_path) -> None:
     assert (tmp_path / "tokens").stat().st_mode & 0o777 == 0o600
     assert made["token"] not in (tmp_path / "tokens").read_text()
     (row,) = json.loads(run_worker("token", "list", "--json", KICI_AGENT_TOKENS_FILE=file).out)
-    assert (row["id"], row["labels"]) == (made["id"], ["gpu"])
+    assert (row["id"], row["labels"]) == (made["id"], ["gpu", "runtime:native"])
     assert run_worker("token", "revoke", made["id"], "--file", file).code == 0
     assert run_worker("token", "revoke", made["id"], "--file", file).code == 1
     assert run_worker("token", "list", "--file", file).out == "No tokens.\n"
