@@ -226,7 +226,7 @@ class Spool:
             first_line=gap.first_line,
             n_covered=n_lines if numbered else None,
         )
-        return Frame(key.owner, key.run_id, key.job_id, 1, encode(chunk))
+        return Frame(key.owner, key.run_id, key.job_id, n_lines, encode(chunk))
 
 
 def _name(url: str) -> str:

@@ -170,5 +170,5 @@ def tell_gap(board: Board, job: Job) -> None:
         return
     text = f"[kici-worker: {n_lost} log lines lost, the log buffer of the worker was full]"
     frame = relay.note_frame(job.key.run_id, job.key.job_id, -1, text, int(board.wall() * 1000))
-    board.outflow.say(job.key, JobLogged(key=job.key, n_lines=1, frame=frame))
+    board.outflow.say(job.key, JobLogged(key=job.key, n_lines=n_lost, frame=frame))
     board.note("warning", "Log lines lost", job=job, lines=n_lost)

@@ -113,3 +113,20 @@ def test_a_gap_that_the_full_disk_cannot_say_is_said_from_memory(outflow, monkey
     assert outflow.pending(KEY)
     assert send_all(outflow)[0].startswith("[kici-worker] 5 log lines are missing here")
     assert not outflow.pending(KEY)
+
+
+# P63
+def test_a_doubtful_word_about_a_gap_counts_as_the_lines_it_stands_for(outflow, monkeypatch):
+    def full(self, record):
+        raise OSError("disk full")
+
+    outflow.connected = False
+    monkeypatch.setattr(Segments, "append", full)
+    outflow.put(log("lost", 5), 0)
+    monkeypatch.undo()
+    outflow.connected = True
+    assert outflow.pending(KEY)
+    send_all(outflow)
+    outflow.disconnected()
+    outflow.connected = True
+    assert send_all(outflow)[0].startswith("[kici-worker] up to 5 log lines")
