@@ -44,7 +44,7 @@ class Request(msgspec.Struct, frozen=True):
         """The body as an object; an empty one is ``{}``."""
         try:
             value = msgspec.json.decode(self.body or b"{}")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HttpError(400, f"body is not JSON: {error}") from None
         if not isinstance(value, dict):
             raise HttpError(400, "expected a JSON object")
@@ -142,7 +142,7 @@ def _body(environ: dict[str, Any]) -> bytes:
     if environ.get("HTTP_TRANSFER_ENCODING"):
         raise HttpError(411, "a Content-Length is needed")
     length = environ.get("CONTENT_LENGTH") or "0"
-    if not length.isdigit():
+    if not (length.isascii() and length.isdigit()):
         raise HttpError(400, "Content-Length is no number")
     if int(length) > MAX_BODY_BYTES:
         # Read a little of it: closing on unread bytes resets the connection, and the client

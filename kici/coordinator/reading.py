@@ -6,6 +6,8 @@ from typing import Any
 from kici.errors import Problem
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
+#: A year: longer is a mistake, and JSON can say what no clock can hold.
+MAX_MS = 366 * 24 * 3_600_000
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
@@ -95,8 +97,8 @@ class Reader:
         value = self._mapping.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-            self.wrong(key, "expected a number above 0")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_MS:
+            self.wrong(key, f"expected a number from 1 to {MAX_MS}")
             return None
         return value
 
@@ -105,10 +107,13 @@ class Reader:
         value = self._mapping.get(key)
         if value is None:
             return None
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-            return int(value * 1000)
-        match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-        if match is None or float(match[1]) <= 0:
-            self.wrong(key, "expected a duration such as 90s, 30m or 2h")
-            return None
-        return int(float(match[1]) * _UNITS_MS[match[2]])
+        ms = 0.0
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            ms = min(value, MAX_MS) * 1000
+        elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+            ms = float(match[1]) * _UNITS_MS[match[2]]
+        if 0 < ms <= MAX_MS:
+            return max(1, int(ms))
+        wanted = "expected a duration such as 90s, 30m or 2h"
+        self.wrong(key, f"{wanted}, at most a year" if ms > 0 else wanted)
+        return None

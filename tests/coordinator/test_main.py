@@ -228,6 +228,16 @@ def test_bootstrap_endpoint_does_not_exist(bystander):
         ("GET", "/api/v1/jobs?state=odd", None, 400),
         ("POST", "/api/v1/admin/join-tokens", {"role": "king"}, 400),
         ("POST", "/api/v1/jobs", b"x" * (1024 * 1024 + 1), 413),
+        ("POST", "/api/v1/jobs", b"[" * 100_000, 400),
+        ("POST", "/api/v1/jobs", b'{"a":' * 100_000, 400),
+        ("POST", "/api/v1/jobs", {"name": "x", "steps": [{"run": "x"}], "timeout": 1e308}, 422),
+        ("POST", "/api/v1/jobs", {"name": "x", "steps": [{"run": "x", "timeoutMs": 10**30}]}, 422),
+        (
+            "POST",
+            "/api/v1/jobs",
+            {"name": "x", "steps": [{"run": "x", "timeout": "9" * 400 + "s"}]},
+            422,
+        ),
     ],
 )
 def test_bad_requests_get_a_clear_answer(bystander, method, path, body, status):
