@@ -7,7 +7,9 @@ gap, never filled by guessing.
 
 import os
 from collections import deque
+from time import monotonic
 
+import gevent
 import msgspec
 
 from kici.contracts.link.views import JobView, StepView
@@ -17,6 +19,9 @@ from kici.shell.lines import append_line, read_lines
 #: Entries kept in memory and, at the most, twice as many in the file.
 KEEP = 500
 FILE_NAME = "history.jsonl"
+#: Ends of jobs within this time are one write: each write costs a flash card a page. What a
+#: killed web process loses by it is shown as the gap that it is.
+TOGETHER_S = 30.0
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,7 +99,8 @@ def _step_ms(step: StepView) -> int | None:
 class History:
     """Owns: ``history.jsonl``. Told by: the pool's finished ``job.state``."""
 
-    def __init__(self, path: str, boot: str) -> None:
+    def __init__(self, path: str, boot: str, together_s: float = 0.0) -> None:
+        """``together_s``: at most one write in so long, see ``TOGETHER_S``."""
         self.path = path
         self.boot = boot
         self._entries: deque[Entry] = deque()
@@ -102,6 +108,9 @@ class History:
         #: Why the last write failed; empty when it did not. Shown in ``/status``.
         self.error = ""
         self._n_in_file = 0
+        self._together_s = together_s
+        self._unwritten: list[Entry] = []
+        self._written_at = float("-inf")
         self._load()
 
     def __len__(self) -> int:
@@ -115,7 +124,12 @@ class History:
         if abs(self._ends.get(_name(entry), float("-inf")) - entry.completed_at) < 1:
             return False
         self._keep(entry)
-        self._write(entry)
+        self._unwritten.append(entry)
+        wait_s = self._written_at + self._together_s - monotonic()
+        if wait_s <= 0 or len(self._unwritten) >= KEEP:
+            self.flush()
+        elif len(self._unwritten) == 1:
+            gevent.spawn_later(wait_s, self.flush)
         return True
 
     def _keep(self, entry: Entry) -> None:
@@ -132,14 +146,19 @@ class History:
             except msgspec.DecodeError:
                 continue  # a line cut by a power loss, or of another version
 
-    def _write(self, entry: Entry) -> None:
+    def flush(self) -> None:
+        """Write what is not in the file yet."""
+        entries, self._unwritten = self._unwritten, []
+        if not entries:
+            return
+        self._written_at = monotonic()
         try:
-            if self._n_in_file >= 2 * KEEP:
+            if self._n_in_file + len(entries) > 2 * KEEP:
                 write_atomic(self.path, b"".join(_line(known) for known in self._entries))
                 self._n_in_file = len(self._entries)
             else:
-                append_line(self.path, _line(entry))
-                self._n_in_file += 1
+                append_line(self.path, b"".join(_line(entry) for entry in entries))
+                self._n_in_file += len(entries)
             self.error = ""
         except OSError as error:
             # A full disk must not stop jobs: the memory still has it.

@@ -19,7 +19,7 @@ from kici.shell.log_pipe import MAX_MESSAGE_BYTES, reader_fd, split
 from kici.shell.upgrade import Upgrade, take_socket, wants_upgrade
 from kici.web.app import make_app
 from kici.web.desk import Desk
-from kici.web.history import FILE_NAME, History, entry_of
+from kici.web.history import FILE_NAME, TOGETHER_S, History, entry_of
 from kici.web.shipper import Shipper
 
 #: The supervisor imports this module before it forks: the start of the whole worker, which
@@ -35,7 +35,8 @@ def run(boot: ChildBoot) -> int:
     if boot.listen_fd is None:
         raise ValueError("web needs a listening descriptor")
     shell = ChildShell(boot)
-    history = History(f"{job_state_dir(boot.config.settings)}/{FILE_NAME}", shell.boot_id)
+    path = f"{job_state_dir(boot.config.settings)}/{FILE_NAME}"
+    history = History(path, shell.boot_id, TOGETHER_S)
     desk = Desk(boot.config, history, shell.tell, STARTED_AT)
     _ship_logs(desk)
     server = _serve(boot.listen_fd, desk, shell)
@@ -43,6 +44,7 @@ def run(boot: ChildBoot) -> int:
     while True:
         received = shell.inbox.get()
         if isinstance(received.body, Leave):
+            history.flush()
             # At a hand-over the next start needs the port now; pages dial again by themselves.
             server.stop(timeout=HANDOVER_STOP_S if received.body.handover else STOP_S)
             if desk.shipper is not None:

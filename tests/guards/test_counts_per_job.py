@@ -22,12 +22,12 @@ MAX_WAKEUPS = 80
 #: Messages the coordinator gets for a job of one step: ack, running, two of the step, log,
 #: the end; heartbeats of changed capacity come on top.
 MAX_FRAMES = 9
-#: Three pages: the promise, its end, the history's last one (seldom shared by two jobs).
-MAX_WRITTEN_BYTES = 14_000
+#: Two pages: the promise and its end; the history's share of a third.
+MAX_WRITTEN_BYTES = 10_000
 MAX_CALLS = {
     "pool": {"sendto": 16, "write": 6},
     "peer": {"sendto": 12, "fsync": 5, "openat": 8, "rename": 3},
-    "web": {"write": 3, "openat": 3},
+    "web": {"write": 1, "openat": 1},
 }
 
 

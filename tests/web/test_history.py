@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import gevent
+
 from kici.web.history import KEEP, History, entry_of
 from tests.support.web_child import finished
 
@@ -55,3 +57,23 @@ def test_the_same_end_is_kept_once(tmp_path: Path) -> None:
 def test_a_job_that_never_started_has_no_duration(tmp_path: Path) -> None:
     never = entry_of(finished(1, "j", "failed", started_at=None, completed_at=7.0), "b", 0.0)
     assert (never.started_at, never.duration_ms) == (7.0, 0)
+
+
+def test_the_first_end_is_written_at_once_and_those_soon_after_it_together(tmp_path):
+    path = str(tmp_path / "h")
+    one = History(path, "b", together_s=0.1)
+    for number in range(4):
+        one.add(entry(number))
+    assert len(History(path, "c")) == 1
+    with gevent.Timeout(5):
+        while len(History(path, "c")) < 4:
+            gevent.sleep(0.01)
+
+
+def test_flush_writes_what_waits(tmp_path):
+    path = str(tmp_path / "h")
+    one = History(path, "b", together_s=60)
+    one.add(entry(1))
+    one.add(entry(2))
+    one.flush()
+    assert len(History(path, "c")) == 2
