@@ -58,7 +58,9 @@ def _download(url: str, path: str, stopped: Callable[[], bool]) -> str:
 
 
 def _extract(path: str, directory: str) -> None:
+    import lzma
     import tarfile
+    import zlib
 
     try:
         with tarfile.open(path) as archive:
@@ -67,5 +69,9 @@ def _extract(path: str, directory: str) -> None:
             archive.extractall(directory, filter="data")
     except tarfile.FilterError as error:
         raise JobRefused(f"archive refused: {type(error).__name__}") from None
-    except (tarfile.TarError, OSError, EOFError) as error:
+    # What broken data and paths of thousands of parts raise through tarfile.
+    except (
+        *(tarfile.TarError, OSError, EOFError, ValueError, RecursionError),
+        *(zlib.error, lzma.LZMAError),
+    ) as error:
         raise JobRefused(f"archive cannot be extracted: {type(error).__name__}") from None
