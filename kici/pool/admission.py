@@ -88,8 +88,9 @@ def _obstacle(board: Board, job: Job, now: float) -> str:
     if pick_agent(job, board.agents, now) is not None:
         return ""
     target = board.scaling.match(job.spec.need)
-    if (target is None or board.scaling.broken(target)) and not could_serve(job, board.agents):
-        return NOBODY
+    trouble = "" if target is None else board.scaling.broken(target)
+    if (target is None or trouble) and not could_serve(job, board.agents):
+        return f"{NOBODY}: {trouble}" if trouble else NOBODY
     if target is not None:
         requests, _ = resources_for(board, target, job)
         if not board.scaling.obstacle(target, requests, now):
@@ -102,7 +103,7 @@ def _decline(board: Board, event: JobOffered, job: Job | None, reason: str, now:
     if event.again:
         job = job or _row(board, event, None, now)
         _accept(board, event, job)
-        takes_part = job.spec is not None and reason != NOBODY
+        takes_part = job.spec is not None and not reason.startswith(NOBODY)
         if job.state is not JobState.FINISHED and not takes_part:
             progress.finish(board, job, "failed", now, error=reason)
         return

@@ -135,6 +135,10 @@ class Scaling:
             return trouble.reason or "agents do not start"
         return self.health(target.scaler)
 
+    def quarantined(self) -> list[Target]:
+        """Label sets whose last agents all died in set-up."""
+        return [target for target in self._targets.values() if self._half_open(target)]
+
     def failed(self, key: tuple[str, int], reason: str, now: float) -> None:
         trouble = self._troubles.setdefault(key, Trouble())
         trouble.n_failures += 1

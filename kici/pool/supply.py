@@ -33,6 +33,7 @@ def place(board: Board, now: float) -> None:
             _start_for(board, job, now)
     if not board.draining and not board.stopping:
         _fill_warm_pools(board, now)
+        _probe(board, now)
 
 
 def _start_for(board: Board, job: Job, now: float) -> None:
@@ -62,7 +63,17 @@ def _on_the_way(board: Board, job: Job, target: Target) -> Agent | None:
     return None
 
 
-def _launch(board: Board, target: Target, job: Job | None, now: float) -> Agent | None:
+def _probe(board: Board, now: float) -> None:
+    """Try each quarantined label set with an agent of its own, after its pause: no job is put
+    at risk, and without one nobody would ever learn that the trouble is over."""
+    for target in board.scaling.quarantined():
+        if not board.scaling.retry_at(target, now) > now:
+            _launch(board, target, None, now, warm=False)
+
+
+def _launch(
+    board: Board, target: Target, job: Job | None, now: float, *, warm: bool = True
+) -> Agent | None:
     requests, limits = resources_for(board, target, job)
     if board.guards.reason or board.scaling.obstacle(target, requests, now):
         return None
@@ -78,7 +89,7 @@ def _launch(board: Board, target: Target, job: Job | None, now: float) -> Agent 
         labels=target.label_set.labels,
         requests=requests,
         image=image or target.label_set.image,
-        warm=job is None,
+        warm=job is None and warm,
     )
     board.agents.add(agent)
     board.agent_changed(agent)

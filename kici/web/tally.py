@@ -23,6 +23,8 @@ _REASONS = (
     ("inodes: ", "guard"),
     ("memory: ", "guard"),
     ("temperature: ", "guard"),
+    ("no matching agent available: ", "unhealthy"),
+    ("no matching agent", "labels"),
     ("label", "labels"),
     ("capacity", "capacity"),
     ("queue", "capacity"),

@@ -5,6 +5,7 @@ import pytest
 
 from kici.config.model import ResourceCap, Resources, ResourceSpec, WarmPool
 from kici.contracts.link.jobs import JobAccepted, JobDeclined
+from kici.contracts.link.views import PoolCapacity
 from kici.contracts.states import AgentState, JobState
 from kici.errors import RemoteError
 from kici.pool.events import AgentsFound, AgentsSought, HealthChanged, LedgerRefused, ScalersChanged
@@ -155,19 +156,55 @@ def test_broken_label_set_refuses_and_recovers():
             world.backend(launch.agent_id, "failed", "no")
         world.wait(400)
     n_launched = len(world.launched)
-    assert n_launched < 20
+    assert n_launched < 40
     world.offer("late")
     assert isinstance(world.answers()[-1], JobDeclined)
+    assert world.answers()[-1].reason == "No matching agent available: no"
     world.register("static", AGENT)
     world.offer("later")
     assert isinstance(world.answers()[-1], JobAccepted)
+
+
+def quarantine(world):
+    """Five starts in a row die, with a job or two that try."""
+    for number in range(2):
+        world.offer(f"q{number}")
+        for _ in range(3):
+            world.backend(world.launched[-1].agent_id, "failed", "no disk")
+            if world.core.board.scaling.quarantined():
+                world.cancel("q1")
+                return
+            world.wait(80)
+
+
+def test_quarantined_label_set_is_shown_and_probed_without_a_job():
+    world = World(scaler(max_agents=4))
+    quarantine(world)
+    world.wait(0.2)
+    told = [one for one in world.told["web"] if isinstance(one, PoolCapacity)][-1]
+    assert (told.scalers[0].healthy, told.scalers[0].reason) == (False, "no disk")
+    world.wait(100)
+    probes = [one for one in world.launched if one.job_id is None]
+    assert len(probes) == 1, "one probe at a time"
+    # It dies too: another pause, another probe, and no job was put at risk.
+    world.backend(probes[0].agent_id, "failed", "no disk")
+    world.wait(159)
+    assert len([one for one in world.launched if one.job_id is None]) == 1
+    world.wait(2)
+    probe = [one for one in world.launched if one.job_id is None][1].agent_id
+    world.backend(probe, "started")
+    world.register(probe, AGENT)
+    assert not world.core.board.scaling.quarantined()
+    world.offer("after")
+    assert isinstance(world.answers()[-1], JobAccepted)
+    assert world.dispatches()[-1][0] == f"c-{probe}"
 
 
 def test_unhealthy_backend_refuses_what_only_it_could_serve():
     world = World(scaler())
     world.do(HealthChanged("s1", "engine is down"))
     world.offer()
-    assert world.answers()[0].reason == "No matching agent available"
+    assert world.answers()[0].reason == "No matching agent available: engine is down"
     world.do(HealthChanged("s1", ""))
     world.offer("j2")
     assert isinstance(world.answers()[-1], JobAccepted)
