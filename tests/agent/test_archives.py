@@ -1,5 +1,6 @@
 """Source archives that attack their agent: refused or harmless, never an unknown error (A101)."""
 
+import contextlib
 import io
 import random
 import tarfile
@@ -50,10 +51,8 @@ def test_a_tricky_archive_writes_nothing_outside(tmp_path, trick):
     (tmp_path / "archive").write_bytes(packed(TRICKS[trick]))
     inside = tmp_path / "source"
     inside.mkdir()
-    try:
+    with contextlib.suppress(JobRefused):
         _extract(str(tmp_path / "archive"), str(inside))
-    except JobRefused as refused:
-        assert "archive" in str(refused)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "source"]
     for path in inside.rglob("*"):
         assert not path.is_symlink() or path.readlink().parent == path.parent.__class__(".")
