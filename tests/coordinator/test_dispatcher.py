@@ -451,3 +451,29 @@ def test_a_database_of_the_first_version_is_taken_over(tmp_path):
     store = Store(tmp_path, lambda: 1)
     assert store.read("SELECT * FROM log_lines") == []
     store.close()
+
+
+# P63, C53
+def test_the_lost_tail_of_a_log_is_counted_by_the_length_that_the_end_tells(running):
+    world, job, reroute = running
+    world.dispatcher.reports.log("w1", numbered(reroute, 0, "a"), world.now)
+    lengths = {"0": 4, "1": 2, "x": 9, "3": "many", "-1": 0}
+    world.report("w1", reroute, "success", data={"logLines": lengths})
+    why = "a process that held them died, or a disk was full"
+    assert log_texts(world, job) == [
+        "a",
+        f"[kici] 3 lines are missing here: {why}",
+        f"[kici] 2 lines are missing here: {why}",
+    ]
+
+
+# C53
+def test_lines_that_a_refused_commit_took_are_counted_where_they_are_missing(running):
+    world, job, reroute = running
+    world.dispatcher.reports.log("w1", numbered(reroute, 0, "a"), world.now)
+    world.store.commit()
+    world.dispatcher.reports.log("w1", numbered(reroute, 1, "b", "c"), world.now)
+    world.store.rollback()
+    world.dispatcher.reports.log("w1", numbered(reroute, 3, "d"), world.now)
+    why = "a process that held them died, or a disk was full"
+    assert log_texts(world, job) == ["a", f"[kici] 2 lines are missing here: {why}", "d"]

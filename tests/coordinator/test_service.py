@@ -7,6 +7,7 @@ import pytest
 from kici.contracts.wire.peer import HeartbeatReceived, PeerCacheUploadRequest
 from kici.coordinator.service import Service
 from kici.coordinator.settings import CoordinatorSettings
+from kici.coordinator.store import StoreError
 from kici.coordinator.tokens import CREDENTIAL_LIFE_MS
 from kici.protocol.coordinator_actions import Heard, Joined, Left
 from kici.protocol.coordinator_auth import token_hash
@@ -81,3 +82,14 @@ def test_credential_that_ends_within_two_weeks_is_warned_about(service, peer, ca
         service._hear(FakeConnection(), Joined("w1", "worker", "0.1.0"))
     (record,) = [r for r in caplog.records if r.message == "Peer credential expires soon"]
     assert record.daysLeft == 12
+
+
+# C52
+def test_a_database_that_refuses_does_not_break_a_joining_peer(service, peer, monkeypatch):
+    def refuse(name, now):
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(service.dispatcher, "joined", refuse)
+    again = FakeConnection()
+    service._hear(again, Joined("w1", "worker", "0.1.0"))
+    assert service.registry.get("w1").link is again

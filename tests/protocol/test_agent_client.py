@@ -409,3 +409,15 @@ def test_a_managed_agent_gives_up_on_a_worker_that_stays_away():
     seconds, leaving = driver.tick_until(Exit, 2000)
     assert leaving.code == EXIT_ABANDONED
     assert 800 < seconds < 1000
+
+
+# A90
+def test_the_end_tells_how_many_lines_each_step_wrote():
+    driver = Driver()
+    driver.connect()
+    driver.dispatch()
+    driver.take(driver.machine.job_log(0, ("a", "b"), "stdout", 1, driver.now))
+    driver.take(driver.machine.job_log(2, ("c",), "stdout", 1, driver.now))
+    driver.take(driver.machine.job_log(0, ("d",), "stdout", 1, driver.now))
+    [said] = driver.take(driver.machine.job_finished("success", {"durationMs": 1}, driver.now))
+    assert said["data"] == {"durationMs": 1, "logLines": {"0": 3, "2": 1}}
