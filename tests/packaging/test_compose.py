@@ -1,11 +1,15 @@
 """The compose example against the one of the seed."""
 
+import json
+import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 from kici.config.enrich import Host
 from kici.config.scalers import read_scalers
+from tests.support import booted
 
 COMPOSE = Path(__file__).parents[2] / "packaging/compose"
 
@@ -47,3 +51,38 @@ def test_the_original_coordinator_takes_the_place_of_ours_by_one_more_file():
 def test_the_scaler_file_of_the_example_is_valid():
     _, problems = read_scalers(str(COMPOSE / "scalers.yaml"), None, Host("linux", "x64"))
     assert problems == ()
+
+
+@pytest.fixture
+def debian_with_compose(trees, tmp_path):
+    """A root directory with Debian's docker-compose; nothing is booted."""
+    tool = [booted.TOOL, "layer", "trixie", "compose", "docker-compose"]
+    subprocess.run(tool, check=True, timeout=600, stdout=subprocess.DEVNULL)
+    root = tmp_path / "root"
+    root.mkdir()
+    base = booted.TREES / "trixie"
+    options = f"ro,lowerdir={base}+compose:{base}"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, root], check=True)
+    subprocess.run(["mount", "--bind", COMPOSE, root / "mnt"], check=True)
+    yield root
+    subprocess.run(["umount", root / "mnt", root], check=True)
+
+
+# W148
+@pytest.mark.systemd
+@pytest.mark.debian
+@pytest.mark.root
+@pytest.mark.parametrize("files", [["compose.yaml"], ["compose.yaml", "compose.original.yaml"]])
+def test_compose_itself_takes_the_files(debian_with_compose, files):
+    names = ("KICI_COORDINATOR_IMAGE", "KICI_DATABASE_URL", "API_KEY", "SECRET_KEY")
+    given = [f"{name}=x" for name in names]
+    words = [word for file in files for word in ("-f", f"/mnt/{file}")]
+    done = subprocess.run(
+        ["chroot", debian_with_compose, "env", "-i", "PATH=/usr/bin:/bin", *given,
+         "docker-compose", *words, "config", "--format", "json"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    coordinator = json.loads(done.stdout)["services"]["coordinator"]
+    assert coordinator["image"] == ("x" if len(files) == 2 else "kici-orchestrator:latest")
+    assert bool(coordinator.get("build")) is (len(files) == 1)
