@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sys.executable).parent
 T = TypeVar("T")
+#: A process may take so long to answer on a machine that others keep busy.
+START_S = 60.0
 
 
 def wait_for(condition: Callable[[], T], what: str, timeout_s: float = 20.0) -> T:
@@ -160,7 +162,7 @@ scalers:
             {"HOME": str(self.root / "home"), "KICI_LOG_LEVEL": self.coordinator_level},
             self.root / "coordinator.log",
         )
-        wait_for(lambda: self.api("GET", "/health")[0] == 200, "coordinator answers")
+        wait_for(lambda: self.api("GET", "/health")[0] == 200, "coordinator answers", START_S)
 
     def join_token(self) -> str:
         made = self.command("kici-admin", "peer", "create-token", "--role", "worker", "--json")
@@ -190,7 +192,7 @@ scalers:
             self.worker_env(token),
             self.root / "worker.log",
         )
-        wait_for(lambda: self.web("GET", "/health")[0] == 200, "worker answers")
+        wait_for(lambda: self.web("GET", "/health")[0] == 200, "worker answers", START_S)
         if connected:
             wait_for(
                 lambda: self.status().get("coordinatorConnection") == "connected",
