@@ -154,8 +154,7 @@ class PeerLink:
         self._n_complaints += kind in _KNOWN
         if kind not in _KNOWN or self._n_complaints > MAX_COMPLAINTS:
             return []
-        # The text of msgspec's errors names fields and types, never values.
-        fields = {"type": kind, "error": str(error), "coordinator": self._owner}
+        fields = {"type": kind, "error": str(error), "url": self._owner}  # never a value
         return [Note("warn", "Invalid message from coordinator dropped", fields)]
 
     def _heartbeat(self, now: float) -> Actions:
@@ -233,7 +232,7 @@ class PeerLink:
         return [PlainSend(answer)]
 
 
-_HANDLERS: dict[type, Callable[[PeerLink, Any, bytes, float], Actions]] = {
+_HANDLERS: dict[type[msgspec.Struct], Callable[[PeerLink, Any, bytes, float], Actions]] = {
     HeartbeatReceived: PeerLink._on_heartbeat,
     PeerClusterSettingsResponse: PeerLink._on_settings,
     JobReroute: PeerLink._on_reroute,
