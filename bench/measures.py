@@ -20,6 +20,8 @@ from kici.contracts.wire.peer import PeerJobCancel
 
 RUNS = 5
 IDLE_S = 60.0
+#: Jobs of the memory bench; the slope begins after a tenth of them.
+N_JOBS = int(os.environ.get("BENCH_MEMORY_JOBS", "10000"))
 
 
 def start(report: Report) -> None:
@@ -89,8 +91,9 @@ def idle(report: Report) -> None:
     report.add("idle USS sum", [memory.uss], "MiB")
 
 
-def memory(report: Report, counts: tuple[int, int] = (1000, 10_000)) -> None:
+def memory(report: Report) -> None:
     """With agents, then after many jobs."""
+    counts = (N_JOBS // 10, N_JOBS)
     with rig() as made:
         for agents in (1, 10, 100):
             made.add_agents(agents - len(made.agents))
