@@ -61,15 +61,24 @@ def memory_of(pid: int) -> Memory:
 
 def usage(pids: list[int]) -> Usage:
     cpu_s = 0.0
-    written = wakeups = 0
+    written = 0
     for pid in pids:
         # The kernel's CPU clock of another process (clock_getcpuclockid): it also counts
         # threads that have ended.
         cpu_s += time.clock_gettime((~pid << 3) | 2)
-        for task in os.listdir(f"/proc/{pid}/task"):
-            wakeups += _field(Path(f"/proc/{pid}/task/{task}/status"), "voluntary_ctxt_switches")
         written += _field(Path(f"/proc/{pid}/io"), "write_bytes")
-    return Usage(cpu_s=cpu_s, written_bytes=written, wakeups=wakeups)
+    return Usage(cpu_s=cpu_s, written_bytes=written, wakeups=sum(wakeups(pids).values()))
+
+
+def wakeups(pids: list[int]) -> dict[tuple[int, str], int]:
+    """Voluntary context switches by process and live thread: a thread that ends is missing."""
+    found = {}
+    for pid in pids:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{pid}/task/{task}/status")
+                found[pid, task] = _field(status, "voluntary_ctxt_switches")
+    return found
 
 
 def descriptors(pids: list[int]) -> int:
