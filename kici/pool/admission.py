@@ -95,6 +95,7 @@ def _obstacle(board: Board, job: Job, now: float) -> str:
         requests, _ = resources_for(board, target, job)
         if not board.scaling.obstacle(target, requests, now):
             return ""
+        board.counts.n_spawn_refusals += 1
     return FULL if len(board.jobs.waiting()) >= board.settings.queue_limit else ""
 
 

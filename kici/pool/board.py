@@ -8,6 +8,7 @@ from kici.contracts.link import JobKey, Message
 from kici.contracts.link.jobs import JobCancel
 from kici.contracts.states import JobState
 from kici.pool.agents import Agent, Registry
+from kici.pool.counts import Counts
 from kici.pool.guards import Guards, limits_of
 from kici.pool.jobs import Job, JobTable
 from kici.pool.outflow import Outflow
@@ -36,6 +37,7 @@ class Board:
         self.agents = Registry()
         self.scaling = Scaling(config.scalers, self.agents)
         self.guards = Guards(limits_of(config.settings))
+        self.counts = Counts()
         self.actions: Actions = []
         self.outflow = Outflow(lambda message: self.tell("peer", message))
         self.draining = False

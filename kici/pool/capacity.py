@@ -8,13 +8,16 @@ from kici.contracts.link.views import (
     JobView,
     PoolCapacity,
     ScalerSlots,
+    WarmSlots,
 )
 from kici.contracts.states import AgentState, JobState
 from kici.pool.admission import DRAINING, FULL
 from kici.pool.agents import Agent
 from kici.pool.board import Board
 from kici.pool.jobs import Job
-from kici.pool.scaling import gate_of
+from kici.pool.scaling import Target, gate_of
+from kici.pool.supply import warm_agents
+from kici.protocol.labels import canonical_set
 
 #: Changes of capacity are told together, at most this often.
 CAPACITY_EVERY_S = 0.1
@@ -70,6 +73,7 @@ def _scaler_slots(board: Board) -> list[ScalerSlots]:
     slots = []
     for scaler in board.scaling.config.scalers:
         targets = [one for one in board.scaling.targets() if one.scaler.name == scaler.name]
+        mine = board.agents.of_scaler(scaler.name)
         problems = [reason for one in targets if (reason := board.scaling.broken(one))]
         slots.append(
             ScalerSlots(
@@ -78,13 +82,27 @@ def _scaler_slots(board: Board) -> list[ScalerSlots]:
                 label_sets=tuple(one.label_set.enriched for one in targets),
                 gates=tuple(tuple(sorted(gate_of(one))) for one in targets),
                 max_agents=scaler.max_agents,
-                active_count=len(board.agents.of_scaler(scaler.name)),
+                active_count=len(mine),
                 spawns_on_local_host=not (scaler.type == "container" and scaler.host),
                 healthy=len(problems) < len(targets) or not targets,
                 reason=problems[0] if problems else "",
+                cpus_used=sum(agent.requests.cpus for agent in mine),
+                memory_used_bytes=sum(agent.requests.memory_bytes for agent in mine),
+                warm=tuple(_warm(board, one) for one in targets if scaler.warm_pool.enabled),
             )
         )
     return slots
+
+
+def _warm(board: Board, target: Target) -> WarmSlots:
+    spare = warm_agents(board, target)
+    ready = sum(agent.state is AgentState.IDLE for agent in spare)
+    return WarmSlots(
+        label_set=",".join(sorted(canonical_set(target.label_set.labels))),
+        target=target.scaler.warm_pool.size,
+        ready=ready,
+        in_flight=len(spare) - ready,
+    )
 
 
 def agent_view(board: Board, agent: Agent) -> AgentView:

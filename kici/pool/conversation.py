@@ -201,6 +201,7 @@ def _log(board: Board, agent: Agent, message: LogChunk, now: float) -> None:
         progress.tell_gap(board, job)
     for n_lines, frame in relay.log_frames(message):
         board.outflow.log(JobLogged(key=job.key, n_lines=n_lines, frame=frame))
+    board.counts.log(message.lines)
     if board.outflow.stopped:
         _pause_all(board)
     if job.key.job_id in board.watched:

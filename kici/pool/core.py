@@ -189,6 +189,12 @@ class PoolCore:
             else:
                 board.note("info", "Taking jobs again, the machine is fit", was=before)
         board.capacity_dirty |= board.guards.reason != before
+        self._tell_counts()
+
+    def _tell_counts(self) -> None:
+        board = self.board
+        if board.counts.grew():
+            board.tell("web", board.counts.view(board.next_rev()))
 
     def _resend(self, now: float) -> None:
         for job in self.board.jobs:
@@ -202,6 +208,8 @@ class PoolCore:
         if reader == "supervisor":
             board.drained_told = False
         if reader == "web":
+            board.counts.told = None
+            self._tell_counts()
             board.dirty_jobs |= {job.key: job for job in board.jobs}
             board.dirty_agents |= {agent.agent_id: agent for agent in board.agents}
         board.capacity_dirty = True

@@ -63,6 +63,7 @@ def _shrink(board: Board, target: Target, now: float) -> None:
         if agent.warm and not agent.used and _unwanted(agent) and _is_of(agent, target)
     ]
     for agent in sorted(mine, key=lambda one: one.since)[: max(0, surplus)]:
+        board.counts.warm_reaped[target.scaler.name] += 1
         stop(board, agent, now, "the warm pool became smaller")
 
 

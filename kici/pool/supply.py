@@ -131,18 +131,24 @@ def _fill_warm_pools(board: Board, now: float) -> None:
         for _ in range(pool.size - n_warm(board, target)):
             if _launch(board, target, None, now) is None:
                 break
+            board.counts.warm_spawns[target.scaler.name] += 1
 
 
 def n_warm(board: Board, target: Target) -> int:
+    return len(warm_agents(board, target))
+
+
+def warm_agents(board: Board, target: Target) -> list[Agent]:
     """Unused, unbound agents of a label set, ready or on their way."""
-    return sum(
-        (agent.scaler, agent.label_set) == target.key
+    return [
+        agent
+        for agent in board.agents
+        if (agent.scaler, agent.label_set) == target.key
         and not agent.used
         and agent.bound is None
         and agent.found_for[1] is None
         and agent.state in (*ON_THE_WAY, AgentState.IDLE)
-        for agent in board.agents
-    )
+    ]
 
 
 def provisioning(board: Board, agent: Agent, kind: str, detail: str) -> None:
@@ -173,6 +179,10 @@ def launch_failed(
     if blame:
         board.scaling.failed((agent.scaler or "", agent.label_set), detail, now)
     job = board.jobs.get(agent.bound) if agent.bound is not None else None
+    scaler = board.scaling.scaler(agent.scaler)
+    if blame:
+        backend = scaler.type if scaler is not None else "unknown"
+        board.counts.spawn_failures[backend, job is not None] += 1
     agent.bound = None
     if gone:
         vanish(board, agent, detail)

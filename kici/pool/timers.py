@@ -196,4 +196,6 @@ def _idle_due(board: Board, agent: Agent, now: float) -> None:
     if wanted and target is not None and pool is not None and n_warm(board, target) <= pool.size:
         agent.deadline = now + _WARM_CHECK_S
         return
+    if agent.warm:
+        board.counts.warm_reaped[agent.scaler or ""] += 1
     stop(board, agent, now, "nobody needs it")

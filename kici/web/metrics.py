@@ -11,6 +11,7 @@ from typing import Any
 from kici.contracts.link.jobs import OutboxState
 from kici.contracts.link.lifecycle import ChildState, ReloadResult
 from kici.contracts.link.views import AgentView, PoolCapacity, SpoolState
+from kici.web.pool_metrics import pool_counters, pool_gauges
 from kici.contracts.states import ConnectionState
 from kici.shell.machine_facts import machine_facts, written_bytes
 from kici.web import summary
@@ -58,7 +59,7 @@ def _filled(family: Any, rows: Rows) -> Any:
 
 
 def gauges(desk: Desk) -> Iterator[Gauge]:
-    for part in (_work, _links, _scalers, _storage, _processes, _machine):
+    for part in (_work, _links, _scalers, pool_gauges, _storage, _processes, _machine):
         yield from part(desk, time.time())
 
 
@@ -199,6 +200,7 @@ def counters(desk: Desk) -> Iterator[Gauge]:
         ("scaler",),
         _counted(tally.n_spawn_failures),
     )
+    yield from pool_counters(desk)
     yield _one("kici_worker_log_lines", "Log lines of ended jobs", tally.n_log_lines)
     lost = spool.n_lost_lines if spool else 0
     yield _one("kici_worker_log_lines_lost", "Dropped at the spool's bound", lost)

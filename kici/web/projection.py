@@ -28,6 +28,7 @@ M = TypeVar("M", bound=Message)
 KEYS: dict[type[Message], Callable[[Any], Any]] = {
     views.PeerState: lambda body: body.url,
     views.PoolCapacity: lambda body: None,
+    views.PoolCounts: lambda body: None,
     views.AgentView: lambda body: body.agent_id,
     views.JobView: lambda body: body.key,
     views.SpoolState: lambda body: None,

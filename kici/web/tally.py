@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
 from kici.contracts.link import Message
+from kici.contracts.link.lifecycle import ReloadResult
 from kici.contracts.link.views import AgentView, DeclineView
 from kici.web.history import Entry
 
@@ -73,6 +74,8 @@ class Tally:
         self.queue_s = Histogram(WAIT_BUCKETS)
         self.spawn_s = Histogram(WAIT_BUCKETS)
         self.n_spawn_failures: Counter[str] = Counter()
+        self.reloads: Counter[str] = Counter()
+        self._reloaded_at: float | None = None
         self._starting: OrderedDict[str, float] = OrderedDict()
 
     def take(self, body: Message) -> None:
@@ -80,6 +83,8 @@ class Tally:
             self.refusals[refusal_kind(body.reason)] += 1
         elif isinstance(body, AgentView):
             self._agent(body)
+        elif isinstance(body, ReloadResult):
+            self._reload(body)
 
     def ended(self, entry: Entry) -> None:
         """A job's end, once each."""
@@ -88,6 +93,11 @@ class Tally:
         self.n_log_lines += entry.n_log_lines
         self.execution_s.observe(entry.duration_ms / 1000)
         self.queue_s.observe(max(0.0, entry.started_at - entry.accepted_at))
+
+    def _reload(self, result: ReloadResult) -> None:
+        if result.at != self._reloaded_at:  # it is told again with each snapshot
+            self._reloaded_at = result.at
+            self.reloads.update(("attempted", "success" if result.ok else "failed"))
 
     def _agent(self, agent: AgentView) -> None:
         if agent.state in ("requested", "starting"):

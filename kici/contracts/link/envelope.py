@@ -38,6 +38,7 @@ LinkMessage = (
     | jobs.ScalerReported
     | views.PeerState
     | views.PoolCapacity
+    | views.PoolCounts
     | views.AgentView
     | views.JobView
     | views.JobLogTail

@@ -35,6 +35,15 @@ class AgentSlot(Row, frozen=True, kw_only=True):
     scaler_name: str | None
 
 
+class WarmSlots(Row, frozen=True, kw_only=True):
+    """One warm pool: how many unused agents it shall have, has, and has on their way."""
+
+    label_set: str
+    target: int
+    ready: int
+    in_flight: int
+
+
 class ScalerSlots(Row, frozen=True, kw_only=True):
     """One backend: labels are enriched; ``gates[i]`` belongs to ``label_sets[i]``."""
 
@@ -47,6 +56,25 @@ class ScalerSlots(Row, frozen=True, kw_only=True):
     spawns_on_local_host: bool
     healthy: bool
     reason: str
+    cpus_used: float = 0.0
+    memory_used_bytes: int = 0
+    warm: tuple[WarmSlots, ...] = ()
+
+
+class PoolCounts(Message, tag="pool.counts", frozen=True, kw_only=True):
+    """Pool -> web, every few seconds when something grew: counts since the pool's start.
+
+    ``spawn_failures`` rows are (backend, whether a job waited for the agent, count);
+    ``warm_spawns`` and ``warm_reaped`` rows are (scaler, count).
+    """
+
+    rev: int
+    n_log_chunks: int
+    n_log_bytes: int
+    n_spawn_refusals: int
+    spawn_failures: tuple[tuple[str, bool, int], ...] = ()
+    warm_spawns: tuple[tuple[str, int], ...] = ()
+    warm_reaped: tuple[tuple[str, int], ...] = ()
 
 
 class PoolCapacity(Message, tag="pool.capacity", frozen=True, kw_only=True):
