@@ -7,7 +7,15 @@ from pathlib import Path
 import gevent
 import msgspec
 
-from kici.config.model import Config, ResourceCap, ResourceSpec, Scaler, ScalerConfig, WarmPool
+from kici.config.model import (
+    Config,
+    LabelSet,
+    ResourceCap,
+    ResourceSpec,
+    Scaler,
+    ScalerConfig,
+    WarmPool,
+)
 from kici.errors import KiciError
 from kici.pool.actions import LaunchAgent, ReapAgent
 from kici.pool.environment import agent_environment, labels_for
@@ -15,7 +23,7 @@ from kici.pool.events import BackendReported, Event, LedgerRefused
 from kici.pool.ledger import Ledger, LedgerBroken
 from kici.pool.lookout import Lookout
 from kici.pool.resources import resolve
-from kici.pool.scalers import Unsupported, make_backend
+from kici.pool.scalers import Unsupported, host_leftovers, make_backend
 from kici.pool.scalers.base import Backend, BackendEvent, EventKind, FoundAgent, LaunchSpec
 from kici.pool.tokens import TokenIssuer
 
@@ -38,6 +46,7 @@ class Fleet:
         #: Which backend has an agent, also after a reload replaced the scaler.
         self._agents: dict[str, Backend] = {}
         self._lookout = Lookout(self._backends, self._strangers, tell)
+        self._looked_back = False
         self._reserving: dict[str, bool] = {}
         #: Which machine pool an agent has a share of.
         self._shares: dict[str, str] = {}
@@ -52,7 +61,10 @@ class Fleet:
         self._retire({scaler.name for scaler in config.scalers})
         state_dir = str(Path(self._settings.data_dir, "scalers"))
         new = [one for one in config.scalers if self._needs_backend(one)]
-        self._scalers |= {one.name: one for one in config.scalers}
+        if not self._looked_back:
+            self._looked_back = True
+            new += self._left_behind(state_dir)
+        self._scalers |= {one.name: one for one in (*config.scalers, *new)}
         for scaler in config.scalers:
             for label_set in scaler.label_sets:
                 self._issuer.know(labels_for(scaler, label_set))
@@ -73,6 +85,21 @@ class Fleet:
                 continue
             self._backends[scaler.name] = backend
             self._lookout.first_look(scaler.name, backend)
+
+    def _left_behind(self, state_dir: str) -> list[Scaler]:
+        """Scalers that were taken out of the configuration while the worker was down: their
+        agents on this machine may run jobs, and are adopted; what is dead is cleared away."""
+        names = {scaler.name for scaler in self._config.scalers}
+        left = []
+        for name, label_sets in host_leftovers(state_dir, self._settings.instance_id).items():
+            if name in names:
+                continue
+            _log.warning("Scaler %s is configured no more, looking for its agents", name)
+            left.append(Scaler(name=name, type="bare-metal", max_agents=0, label_sets=()))
+            for labels in label_sets:
+                known = LabelSet(labels=labels, enriched=())
+                self._issuer.know(labels_for(left[-1], known))
+        return left
 
     def _needs_backend(self, scaler: Scaler) -> bool:
         """Limits, caps and labels are the core's business; the rest is what a backend is."""

@@ -241,6 +241,9 @@ def found(board: Board, event: AgentsFound, now: float) -> None:
             )
         agent = board.agents.get(one.agent_id)
         assert agent is not None
+        if agent.scaler is None:
+            # It came back before its backend, of a scaler that is configured no more.
+            agent.scaler, agent.used = event.scaler, True
         board.agent_changed(agent)
         board.do(AdoptAgent(agent_id=one.agent_id, scaler=event.scaler))
         board.note("info", "Found agent of an earlier start", agent=agent)

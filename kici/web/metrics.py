@@ -11,12 +11,12 @@ from typing import Any
 from kici.contracts.link.jobs import OutboxState
 from kici.contracts.link.lifecycle import ChildState, ReloadResult
 from kici.contracts.link.views import AgentView, PoolCapacity, SpoolState
-from kici.web.pool_metrics import pool_counters, pool_gauges
 from kici.contracts.states import ConnectionState
 from kici.shell.machine_facts import machine_facts, written_bytes
 from kici.web import summary
 from kici.web.build import BUILD
 from kici.web.desk import Desk
+from kici.web.pool_metrics import pool_counters, pool_gauges
 
 #: (name, help, label names, rows); a row is (label values, value).
 Rows = Iterable[tuple[Sequence[str], float]]

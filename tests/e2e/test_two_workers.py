@@ -129,3 +129,21 @@ def test_a_machine_pool_bounds_both_workers_together(two, tmp_path):
     assert a.wait_end(late)["state"] == "success"
     assert a.job(jobs[1])["state"] == "running"
     assert a.wait_end(jobs[1])["state"] == "success"
+
+
+# S117
+def test_agents_of_a_scaler_that_was_removed_while_the_worker_was_down_are_not_forgotten(two):
+    a, b = two
+    job = submit(a, "b")
+    a.wait_log(job, "line 3")
+    agents = b.agents()
+    b.kill_worker()
+    text = b.scalers.read_text().replace("name: host\n    type", "name: other\n    type")
+    b.write_scalers(text.replace('"b"', '"elsewhere"'))
+    b.start_worker()
+    assert a.wait_end(job)["state"] == "success"
+    assert a.log(job, 0) == WHOLE
+    assert len(agents) == 1
+    wait_for(lambda: not b.agents(), "its agent is reaped")
+    left = b.root / "data/scalers/agents"
+    wait_for(lambda: not list(left.glob("scaler-*")), "nothing is left on disk")

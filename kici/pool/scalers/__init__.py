@@ -20,6 +20,17 @@ class Unsupported(Exception):
     """This scaler cannot work here; the text says why, the others go on."""
 
 
+def host_leftovers(state_dir: str, owner: str) -> dict[str, set[tuple[str, ...]]]:
+    """Scaler -> label sets of what host agents of ``owner`` left on disk, alive or not."""
+    from kici.pool.scalers.host_record import records
+
+    left: dict[str, set[tuple[str, ...]]] = {}
+    for record in records(f"{state_dir}/agents"):
+        if record.owner == owner:
+            left.setdefault(record.scaler, set()).add(tuple(record.labels))
+    return left
+
+
 def make_backend(scaler: Scaler, *, owner: str, state_dir: str, report: Report) -> Backend:
     """The backend of ``scaler``; ``Unsupported`` with a reason for people."""
     if scaler.unsupported is not None:
