@@ -1,14 +1,17 @@
-"""Real engines for this directory, and each test in a process patched as the pool's is.
+"""Real engines for this directory; tests run in child processes of the run that was asked for.
 
-The docker package is cooperative only under monkey patching, which must not reach the other
-tests: a test here runs, fixtures and all, in a child that patches first. The engines are
-started once by the outer process and found through the environment.
+The outer process starts each engine once and runs the tests of one file on one engine in one
+child: patched by gevent as the pool's process is (the docker package is cooperative only so,
+and it must not reach other tests), or, where a module says ``IN_NAMESPACE``, in the engine's
+network namespace. Reports come back through a file and are told as if run here.
 """
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -16,9 +19,12 @@ from _pytest.runner import CallInfo
 
 from tests.support.container_engine import ROOT, RUNTIMES, TestEngine, missing
 
-_PATCHED = "KICITEST_PATCHED"
-_CHILD_TIMEOUT_S = 110
+#: In a child: where its reports go.
+_REPORTS = "KICITEST_REPORTS"
+#: Of one file on one engine; each of its tests has its own limit.
+_CHILD_TIMEOUT_S = 1200
 _started = {}
+_reports = {}
 
 
 def _variable(runtime):
@@ -31,17 +37,28 @@ def engine(request):
     return TestEngine(request.param, os.environ[_variable(request.param)])
 
 
+def pytest_collection_modifyitems(items):
+    """The limit counts in the child: here, the first test of a file waits for all of them."""
+    if _REPORTS not in os.environ:
+        for item in items:
+            if item.get_closest_marker("engine"):
+                item.add_marker(pytest.mark.timeout(0), append=False)
+
+
+# --- the outer process -----------------------------------------------------------------
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item, nextitem):
-    """Run ``item`` in a patched child, unless this is one or it is to be skipped."""
+    """Tell what the child of ``item`` reported, unless this is one or it is to be skipped."""
     skipped = item.get_closest_marker("skip")
-    if os.environ.get(_PATCHED) or skipped or not item.get_closest_marker("engine"):
+    if _REPORTS in os.environ or skipped or not item.get_closest_marker("engine"):
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     runtime = item.callspec.params["engine"]
-    _report(item, "setup", lambda: _start(item.config, runtime)) and _report(
-        item, "call", lambda: _run_child(item)
-    )
+    if _report(item, "setup", lambda: _run_once(item, runtime)):
+        for when, outcome, text in _reports[item.nodeid]:
+            _report(item, when, lambda outcome=outcome, text=text: _replay(outcome, text))
     _report(item, "teardown", lambda: None)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
@@ -52,6 +69,26 @@ def _report(item, when, action):
     report = item.ihook.pytest_runtest_makereport(item=item, call=call)
     item.ihook.pytest_runtest_logreport(report=report)
     return report.passed
+
+
+def _replay(outcome, text):
+    if outcome == "failed":
+        pytest.fail(text, pytrace=False)
+    elif outcome == "skipped":
+        pytest.skip(text)
+
+
+def _run_once(item, runtime):
+    """Start the engine and run the tests of this file on it, all of them at the first."""
+    if item.nodeid in _reports:
+        return
+    _start(item.config, runtime)
+    group = [
+        one
+        for one in item.session.items
+        if one.path == item.path and one.callspec.params["engine"] == runtime
+    ]
+    _run_child(group, runtime)
 
 
 def _start(config, runtime):
@@ -77,23 +114,49 @@ def _stop(found):
     found.clean()
 
 
-def _run_child(item):
+def _run_child(group, runtime):
     # What a test ignores must be ignored at the end of its process too.
-    ignored = [
-        option
+    ignored = {
+        option: None
+        for item in group
         for marker in item.iter_markers("filterwarnings")
-        for argument in marker.args
-        for option in ("-W", argument)
-    ]
-    program = str(ROOT / "tests" / "support" / "patched_pytest.py")
-    done = subprocess.run(
-        [sys.executable, program, "--all", "-p", "no:cacheprovider", *ignored, item.nodeid],
-        cwd=ROOT,
-        env={**os.environ, _PATCHED: "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=_CHILD_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        pytest.fail(done.stdout[-6000:] + done.stderr[-2000:], pytrace=False)
+        for option in marker.args
+    }
+    options = [word for option in ignored for word in ("-W", option)]
+    program = [sys.executable, str(ROOT / "tests" / "support" / "patched_pytest.py")]
+    if getattr(group[0].module, "IN_NAMESPACE", False):
+        program = [*TestEngine(runtime, os.environ[_variable(runtime)]).enter, sys.executable]
+        program += ["-m", "pytest"]
+    names = [item.nodeid for item in group]
+    with tempfile.NamedTemporaryFile("r", prefix="kici-reports-") as reports:
+        done = subprocess.run(
+            [*program, "--all", "-p", "no:cacheprovider", *options, *names],
+            cwd=ROOT,
+            env={**os.environ, _REPORTS: reports.name, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=_CHILD_TIMEOUT_S,
+            check=False,
+        )
+        told = defaultdict(list)
+        for line in reports:
+            name, *report = json.loads(line)
+            told[name].append(report)
+    output = done.stdout[-6000:] + done.stderr[-2000:]
+    for name in names:
+        _reports[name] = told[name] or [("call", "failed", f"the child told nothing: {output}")]
+    if done.returncode not in (0, 1) or (done.returncode and "failed" not in str(told)):
+        _reports[names[-1]].append(("call", "failed", output))
+
+
+# --- a child ---------------------------------------------------------------------------
+
+
+def pytest_runtest_logreport(report):
+    path = os.environ.get(_REPORTS)
+    if path and (report.when == "call" or not report.passed):
+        text = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longreprtext
+        sections = "".join(f"\n--- {name} ---\n{body}" for name, body in report.sections)
+        row = (report.nodeid, report.when, report.outcome, f"{text[-6000:]}{sections[-3000:]}")
+        with open(path, "a") as file:
+            file.write(json.dumps(row) + "\n")

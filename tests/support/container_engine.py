@@ -3,7 +3,9 @@
 import io
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import docker
@@ -40,7 +42,8 @@ class TestEngine:
         self.directory = Path(directory)
         self.socket = self.directory / "engine.sock"
         #: The tool names the namespace after the directory.
-        self.nft = ("nsenter", f"--net=/run/netns/kici-{self.directory.name}", "nft")
+        self.enter = ("nsenter", f"--net=/run/netns/kici-{self.directory.name}")
+        self.nft = (*self.enter, "nft")
 
     @property
     def url(self):
@@ -59,6 +62,16 @@ class TestEngine:
         self._tool("stop", str(self.directory))
         self.socket.unlink(missing_ok=True)
 
+    def kill(self):
+        """SIGKILL; ``start`` brings it back with what it had."""
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{pid}/exe").exists():
+            assert time.monotonic() < deadline, f"{self.runtime} does not die"
+            time.sleep(0.02)
+        self.socket.unlink(missing_ok=True)
+
     def build_image(self):
         self._tool("image", str(self.directory), _BASE)
         client = docker.APIClient(base_url=self.url, version="auto")
@@ -67,6 +80,7 @@ class TestEngine:
                 fileobj=io.BytesIO(_DOCKERFILE.encode()),
                 tag=IMAGE,
                 network_mode="none",
+                rm=True,
                 decode=True,
             )
             failures = [one["error"] for one in answers if "error" in one]

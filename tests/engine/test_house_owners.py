@@ -1,0 +1,50 @@
+"""Two workers on one engine: each sees its own containers only, whatever dies."""
+
+import contextlib
+
+import pytest
+
+from tests.support.engine_house import WAIT_S, engine_house
+from tests.support.house import wait_for
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+IN_NAMESPACE = True
+
+
+@pytest.fixture
+def two(engine, tmp_path):
+    """Scalers of the same name, so that the owner alone tells them apart."""
+    with contextlib.ExitStack() as stack:
+        houses = []
+        for name in ("first", "second"):
+            root = tmp_path / name
+            root.mkdir()
+            houses.append(stack.enter_context(engine_house(root, engine, name=name)))
+        yield houses
+
+
+def running(house, name):
+    job = house.submit(name, house.wait_step("go"))
+    house.wait_log(job, "waiting", WAIT_S)
+    return job
+
+
+# S111
+def test_a_killed_worker_gets_its_container_back_and_touches_no_other(two):
+    first, second = two
+    kept, lost, theirs = running(first, "kept"), running(first, "lost"), running(second, "theirs")
+    (foreign,) = [one["Id"] for one in second.containers()]
+    leftover = first.container_of(lost)
+    first.kill_worker()
+    with first.client() as client:
+        client.kill(leftover)
+    first.start_worker()
+    wait_for(lambda: len(first.containers()) == 1, "the leftover is reaped", WAIT_S)
+    assert [one["Id"] for one in first.containers()] == [first.container_of(kept)]
+    first.flag("go")
+    assert first.ended(kept)["state"] == "success"
+    assert first.log(kept, 0) == ["waiting", "go"]
+    assert [one["Id"] for one in second.containers()] == [foreign]
+    second.flag("go")
+    assert second.ended(theirs)["state"] == "success"
+    assert first.wait_end(lost, 150)["state"] == "failed"
