@@ -22,7 +22,7 @@ from kici.protocol.agent_session import (
     Registration,
     Said,
 )
-from kici.protocol.machine import Actions, Close, Note, Send
+from kici.protocol.machine import Action, Actions, Close, Note, Send
 from kici.shell.websocket import Disconnected
 from kici.shell.websocket_server import ServerConnection
 
@@ -34,6 +34,10 @@ ANSWER_TIMEOUT_S = 30.0
 #: How long an agent has to answer our close frame.
 CLOSE_TIMEOUT_S = 5.0
 _LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO}
+
+
+class GivePongs(Action, frozen=True):
+    """Answer the ping that waits."""
 
 
 class Server(Protocol):
@@ -63,7 +67,7 @@ class AgentSocket:
         self._server = server
         self._session = session
         self._connection = connection
-        self._queue: Queue[str | bytes | Close | PingAgent] = Queue(WRITE_QUEUE_LENGTH)
+        self._queue: Queue[str | bytes | Close | PingAgent | GivePongs] = Queue(WRITE_QUEUE_LENGTH)
         self._held: list[bytes] | None = None
         self._reason = ""
         self._writer = gevent.spawn(self._write)
@@ -97,6 +101,12 @@ class AgentSocket:
     def resume(self) -> None:
         self._session.paused(False, monotonic())
         self._connection.resume()
+
+    def hold_receipts(self) -> None:
+        self._connection.hold_pongs()
+
+    def give_receipts(self) -> None:
+        self._enqueue(GivePongs())  # the writer waits for the socket, the core must not
 
     # --- for the server --------------------------------------------------------------
 
@@ -195,7 +205,7 @@ class AgentSocket:
             self._reason = "takes no answers"
             self._connection.abort()
 
-    def _enqueue(self, item: str | bytes | Close | PingAgent) -> bool:
+    def _enqueue(self, item: str | bytes | Close | PingAgent | GivePongs) -> bool:
         try:
             self._queue.put_nowait(item)
         except Full:
@@ -214,5 +224,7 @@ class AgentSocket:
                     return
                 if isinstance(item, PingAgent):
                     self._connection.ping()
+                elif isinstance(item, GivePongs):
+                    self._connection.give_pongs()
                 else:
                     self._connection.send_text(item)

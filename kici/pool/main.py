@@ -13,7 +13,7 @@ from gevent.event import Event as Signal
 
 from kici.config.model import ScalerConfig
 from kici.contracts.link import Message
-from kici.contracts.link.jobs import SettingsChanged, TokenRevoked
+from kici.contracts.link.jobs import JobStored, SettingsChanged, TokenRevoked
 from kici.contracts.link.lifecycle import ConfigChanged, Hello, Leave
 from kici.contracts.link.views import SocketPassed
 from kici.contracts.wire import Wire
@@ -40,10 +40,12 @@ from kici.pool.events import (
     Tick,
 )
 from kici.pool.fleet import Fleet
+from kici.pool.receipts import Receipts
 from kici.pool.seam import AgentConnection
 from kici.pool.server import AgentServer
 from kici.pool.showing import Showing
 from kici.pool.speaking import perform_on
+from kici.pool.staff import unstored
 from kici.pool.tokens import TokenIssuer
 from kici.pool.watching import places, read_machine, watch_machine
 from kici.protocol.machine import Action, Note, Tell
@@ -87,6 +89,7 @@ class Pool:
         self._server = AgentServer(self, self._issuer, auth=settings.agent_auth)
         self._fleet = Fleet(shell.config, self._issuer, self.apply)
         self._connections: dict[str, AgentConnection] = {}
+        self._receipts = Receipts(lambda agent_id: unstored(self._core.board, agent_id))
         self._undone: deque[Action] = deque()
         self._handing_over = False
         self._more, self._less, self._sooner = Signal(), Signal(), Signal()
@@ -136,6 +139,9 @@ class Pool:
                 self._scalers = _scalers.decode(scalers)
                 self.apply(ScalersChanged(self._scalers))
                 self._fleet.configure(self._scalers)
+            case JobStored():
+                self.apply(message)
+                self._receipts.stored()
             case _:
                 self.apply(message)
 
@@ -171,9 +177,11 @@ class Pool:
     def said(self, connection: AgentConnection, message: Wire) -> None:
         self._less.wait()
         self.apply(AgentSaid(connection.connection_id, message))
+        self._receipts.said(connection, message)
 
     def lost(self, connection: AgentConnection, reason: str) -> None:
         self._connections.pop(connection.connection_id, None)
+        self._receipts.lost(connection)
         if not self._handing_over:
             self.apply(AgentLost(connection.connection_id, reason))
 

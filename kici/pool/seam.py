@@ -45,6 +45,12 @@ class AgentConnection(Protocol):
 
     def resume(self) -> None: ...
 
+    def hold_receipts(self) -> None:
+        """Answer no ping: what this agent said last is not safe yet."""
+
+    def give_receipts(self) -> None:
+        """It is safe: answer pings again."""
+
 
 class AgentEvents(Protocol):
     """What the server tells the core, in the order of arrival per connection."""

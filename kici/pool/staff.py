@@ -31,15 +31,20 @@ def settle(board: Board, agent: Agent, now: float) -> None:
             agent.deadline = now + _idle_limit(board, agent)
         if state is AgentState.IDLE and agent.connection_id is None:
             stop(board, agent, now, "its connection is gone")
-        elif state is AgentState.IDLE and agent.scaler is not None and agent.used:
+        elif (
+            state is AgentState.IDLE
+            and agent.scaler is not None
+            and agent.used
             # Until the peer has stored the end, the agent is the only other one who knows it.
-            unstored = any(
-                job.state is JobState.FINISHED and job.agent_id == agent.agent_id
-                for job in board.jobs
-            )
-            if not unstored:
-                stop(board, agent, now, "its job has ended")
+            and not unstored(board, agent.agent_id)
+        ):
+            stop(board, agent, now, "its job has ended")
     board.agent_changed(agent)
+
+
+def unstored(board: Board, agent_id: str) -> bool:
+    """True while the end of one of this agent's jobs is in our memory only."""
+    return any(job.state is JobState.FINISHED and job.agent_id == agent_id for job in board.jobs)
 
 
 def _idle_limit(board: Board, agent: Agent) -> float:

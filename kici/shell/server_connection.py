@@ -41,6 +41,7 @@ class ServerConnection(WebSocket):  # type: ignore[misc]
         self._reader.feed(early)
         self._write_lock = BoundedSemaphore(1)
         self._pong: bytes | None = None
+        self._pongs_held = False
         self._may_read = Event()
         self._may_read.set()
         # Silence while reading: what passed before ``_reading_since``, see silent_s.
@@ -74,7 +75,7 @@ class ServerConnection(WebSocket):  # type: ignore[misc]
             raise Disconnected(*(self._end or self._close_sent or (ABNORMAL, "")))
         self._write_raw(data)
         # A ping that came while another greenlet held the lock is answered by its holder.
-        while self._pong is not None and self._close_sent is None:
+        while self._pong is not None and not self._pongs_held and self._close_sent is None:
             self._answer_ping()
 
     def _write_raw(self, data: bytes) -> None:
@@ -101,7 +102,20 @@ class ServerConnection(WebSocket):  # type: ignore[misc]
             self._finish(ABNORMAL, "the other end takes no data")
             raise
 
+    def hold_pongs(self) -> None:
+        """Answer no ping until ``give_pongs``: to our agent a pong is the receipt for
+        everything it sent before its ping."""
+        self._pongs_held = True
+
+    def give_pongs(self) -> None:
+        """Answer pings again, first the last one that waited (RFC 6455, 5.5.3)."""
+        self._pongs_held = False
+        if self._close_sent is None and self._end is None:
+            self._answer_ping()
+
     def _answer_ping(self) -> None:
+        if self._pongs_held:
+            return
         payload, self._pong = self._pong, None
         if payload is not None:
             self._write_raw(frames.encode_frame(frames.PONG, payload))

@@ -169,6 +169,10 @@ class Agent:
         """A message about the job r1/j1."""
         self.say(kind, **{"messageId": "m", "runId": "r1", "jobId": "j1", "timestamp": 5} | fields)
 
+    def ping(self):
+        """An event that is set when the pong has come."""
+        return self._socket.ping()
+
     def close(self):
         with contextlib.suppress(OSError):
             self._socket.close()

@@ -72,6 +72,7 @@ class End:
         self._arrived, self._may_read, self._space, self._ended = (Event() for _ in range(4))
         self._may_read.set()
         self._space.set()
+        self._pongs_held = self._pong_owed = False
         self._flying = 0  # bytes that the other end has not taken
         self._not_before = 0.0
         self._end: tuple[int, str] | None = None
@@ -138,6 +139,15 @@ class End:
     def resume(self) -> None:
         self._may_read.set()
 
+    def hold_pongs(self) -> None:
+        self._pongs_held = True
+
+    def give_pongs(self) -> None:
+        self._pongs_held = False
+        if self._pong_owed and self._end is None and self._close_sent is None:
+            self._pong_owed = False
+            self.transmit(("pong",), 2)
+
     def silent_s(self) -> float:
         return self.wire.loop.time - self.last_heard_at
 
@@ -190,7 +200,9 @@ class End:
         if kind == "text":
             return item[1]
         if kind == "ping":
-            self.transmit(("pong",), 2)
+            self._pong_owed = True
+            if not self._pongs_held:
+                self.give_pongs()
             if self.on_control is not None:
                 self.on_control(Opcode.PING)
         elif kind == "pong" and self.on_control is not None:
