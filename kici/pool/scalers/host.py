@@ -12,7 +12,7 @@ from gevent import subprocess
 from kici.config.model import ResourceSpec, Scaler
 from kici.pool.scalers.base import KILL_S, BackendEvent, EventKind, FoundAgent, LaunchSpec, Report
 from kici.pool.scalers.host_agent import HostAgent, changed, how_it_ended, identify
-from kici.pool.scalers.host_record import AgentDirectory, AgentRecord, records
+from kici.pool.scalers.host_record import AgentDirectory, AgentRecord, nameless, records
 from kici.pool.scalers.host_start import (
     agent_environment,
     bus_environment,
@@ -25,6 +25,11 @@ from kici.shell.host import is_linux
 from kici.shell.remove_tree import remove_tree
 
 log = logging.getLogger("kici.pool.host")
+#: Directories cleared away at one look; the next look goes on. A full disk of them must not
+#: hold up what lives.
+MAX_CLEARED = 20
+#: A directory without a record is left alone for this long.
+NAMELESS_S = 3600.0
 
 #: How often the size of an agent's output is looked at.
 _OUTPUT_CHECK_S = 30.0
@@ -88,6 +93,7 @@ class HostBackend:
         """Living agents that a former process of this worker started for this scaler. What
         is left of dead ones is cleared away on the side."""
         living: list[FoundAgent] = []
+        self._clear_nameless()
         for record in records(self._state_dir):
             known = record.agent_id in self._agents
             if known or record.owner != self._owner or record.scaler != self._scaler.name:
@@ -250,10 +256,18 @@ class HostBackend:
         except OSError:
             return 0.0
 
+    def _clear_nameless(self) -> None:
+        for path in nameless(self._state_dir, time.time() - NAMELESS_S)[:MAX_CLEARED]:
+            log.info("Deleting %s: no readable record says whose it is", path)
+            if not remove_tree(path):
+                log.warning("Directory %s could not be deleted", path)
+
     def _clear_later(self, record: AgentRecord) -> None:
-        if record.agent_id in self._clearing:
+        if record.agent_id in self._clearing or len(self._clearing) >= MAX_CLEARED:
             return
         self._clearing.add(record.agent_id)
+        why = "it ended while nobody watched" if record.pid else "it was never started"
+        log.info("Deleting what agent %s left behind: %s", record.agent_id, why)
         agent = HostAgent(record, AgentDirectory(self._state_dir, record.agent_id))
 
         def clear() -> None:

@@ -3,6 +3,7 @@
 One directory an agent: ``agent.json`` (mode 0600, no secret), ``output``, ``tmp``.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -108,6 +109,20 @@ def records(state_dir: str) -> Iterator[AgentRecord]:
             continue
         if record.agent_id == name:
             yield record
+
+
+def nameless(state_dir: str, before: float) -> list[str]:
+    """Directories of agents without a readable record, not touched since ``before`` (wall
+    clock): made by a worker that died at that moment, or damaged. Nobody can own them."""
+    known = {record.agent_id for record in records(state_dir)}
+    found = []
+    with contextlib.suppress(OSError), os.scandir(state_dir) as entries:
+        for entry in entries:
+            if entry.name not in known and entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        found.append(entry.path)
+    return sorted(found)
 
 
 def leader_of(record: AgentRecord) -> processes.Process | None:

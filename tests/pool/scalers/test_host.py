@@ -350,3 +350,15 @@ def test_a_binary_is_looked_up_as_configured(tmp_path):
     assert find_binary("bash", os.environ) == ""
     assert find_binary(None, os.environ) == "binaryPath is not set"
     assert "missing" in find_binary(str(tmp_path), os.environ)
+
+
+def test_directories_that_nobody_can_own_are_cleared_away_when_old(drive, agent_binary, tmp_path):
+    driver = drive(agent_binary("true"))
+    old, new = (tmp_path / "state/agents" / name for name in ("old", "new"))
+    for path in (old, new):
+        path.mkdir(parents=True)
+        (path / "output.log").write_text("left")
+    os.utime(old, (1.0, 1.0))
+    driver.ask("found")
+    poll(lambda: not old.exists())
+    assert new.exists()
