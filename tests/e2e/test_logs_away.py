@@ -1,11 +1,11 @@
 """Logs while the coordinator is away or slow: in order, whole, or with a counted gap."""
 
-import re
 import subprocess
 import time
 
 import pytest
 
+from tests.chaos.real_check import GAP
 from tests.support.house import House, wait_for
 from tests.support.proxy import Proxy
 
@@ -40,16 +40,15 @@ def test_more_than_the_spool_holds_leaves_a_counted_gap(small_spool):
     assert house.wait_end(job)["state"] == "success"
     log = house.log(job, 0)
     numbers = [int(line) for line in log if line.isdecimal()]
-    gaps = [int(found[1]) for line in log if (found := re.search(r"(\d+) log lines are", line))]
     assert numbers == sorted(set(numbers))
-    assert gaps
-    assert len(numbers) + sum(gaps) == 50_000
+    assert missing(log) > 0
+    assert len(numbers) + missing(log) == 50_000
     spool = house.root / "runtime/log-spool"
     assert sum(path.stat().st_size for path in spool.iterdir()) < 2**20
 
 
 # P63
-def test_a_hundred_thousand_lines_over_a_link_that_breaks_again_and_again_are_whole(small_spool):
+def test_lines_over_a_link_that_breaks_again_and_again_are_there_or_counted(small_spool):
     house = small_spool
     job = house.submit("loud", "for i in $(seq 20); do seq 1 2000; sleep 0.2; done")
     for _ in range(8):
@@ -57,8 +56,7 @@ def test_a_hundred_thousand_lines_over_a_link_that_breaks_again_and_again_are_wh
         house.proxy.cut()
     assert house.wait_end(job, 60)["state"] == "success"
     log = house.log(job, 0)
-    gaps = sum(int(f[1]) for line in log if (f := re.search(r"(\d+) log lines are", line)))
-    assert len([line for line in log if line.isdecimal()]) + gaps == 40_000
+    assert len([line for line in log if line.isdecimal()]) + missing(log) == 40_000
 
 
 # A93, P48, A48
@@ -84,8 +82,17 @@ def test_no_secret_touches_a_file_a_title_or_a_log_while_everything_dies(house):
     row = house.wait_end(job)
     assert row["state"] == "failed"
     assert secret not in str(row)
-    assert set(house.log(job, 0)) == {f"{i} ***" for i in range(1, 21)}
+    # Three deaths at once: a line may be lost in memory, and is counted then.
+    log = house.log(job, 0)
+    masked = [line for line in log if line.endswith(" ***")]
+    assert set(masked) <= {f"{i} ***" for i in range(1, 21)}
+    assert len(masked) + missing(log) == 20
     assert found == grep(house, secret) == ""
+
+
+def missing(log):
+    """Lines that the log itself counts as missing."""
+    return sum(int(found[1]) for line in log if (found := GAP.search(line)))
 
 
 def grep(house, text):
@@ -103,9 +110,10 @@ def test_two_workers_on_one_coordinator_keep_to_their_own_jobs(tmp_path):
     try:
         first.start()
         second.start_worker(first.join_token())
-        jobs = [first.submit(f"job-{i}", "for i in $(seq 10); do echo $i; sleep 0.1; done")
+        jobs = [first.submit(f"job-{i}", "for i in $(seq 40); do echo $i; sleep 0.1; done")
                 for i in range(4)]  # fmt: skip
-        first.wait_log(jobs[0], "1")
+        for job in jobs:  # what no agent has yet would be given up with its payload
+            first.wait_log(job, "1")
         first.kill_worker()
         second.kill_child("pool")
         first.start_worker()
@@ -113,7 +121,7 @@ def test_two_workers_on_one_coordinator_keep_to_their_own_jobs(tmp_path):
         assert [row["state"] for row in rows] == ["success"] * 4
         assert {row["holder"] for row in rows} == {"worker-1", "worker-2"}
         for job in jobs:
-            assert first.log(job, 0) == [str(i) for i in range(1, 11)]
+            assert first.log(job, 0) == [str(i) for i in range(1, 41)]
     finally:
         second.close()
         first.close()
