@@ -4,6 +4,9 @@ Connections, agents and scalers are named, never held: the shell looks them up a
 what is gone by then.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from kici.config.model import ResourceSpec
 from kici.contracts.wire import Wire
 from kici.contracts.wire.agent import RegisterAck
@@ -55,6 +58,8 @@ class LaunchAgent(Action, frozen=True, kw_only=True):
     run_id: str | None = None
     job_id: str | None = None
     image: str | None = None
+    #: SECRET.
+    registry_auth: Mapping[str, Any] | None = None
 
 
 class ReapAgent(Action, frozen=True, kw_only=True):

@@ -258,6 +258,7 @@ class Fleet:
             run_id=action.run_id,
             job_id=action.job_id,
             image=action.image or label_set.image,
+            registry_auth=action.registry_auth,
         )
         try:
             backend.launch(spec)

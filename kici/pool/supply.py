@@ -1,5 +1,7 @@
 """Jobs get agents: placing, launching, warm pools, and what backends report."""
 
+from typing import Any
+
 from kici.config.model import ResourceSpec
 from kici.contracts.link.jobs import ScalerReported
 from kici.contracts.states import AgentState, JobState
@@ -103,10 +105,18 @@ def _launch(
             run_id=job.key.run_id if job is not None else None,
             job_id=job.key.job_id if job is not None else None,
             image=image,
+            registry_auth=_login(job) if image else None,
         )
     )
     board.note("info", "Starting agent", agent=agent, scaler=agent.scaler, job=job)
     return agent
+
+
+def _login(job: Job | None) -> dict[str, Any] | None:
+    """The job's own login for its image; another image is pulled without."""
+    fields = job.spec.fields if job is not None and job.spec is not None else None
+    auth = (fields or {}).get("container_registry_auth")
+    return auth if isinstance(auth, dict) else None
 
 
 def resources_for(

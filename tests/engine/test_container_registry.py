@@ -35,8 +35,8 @@ def registry(engine):
     process.stdout.close()
 
 
-def failure(engine, tmp_path, monkeypatch, password):
-    """How a pull with ``password`` (None: without credentials) fails."""
+def failure(engine, tmp_path, monkeypatch, password, **job):
+    """How a pull with ``password`` (None: without credentials) of the worker's own fails."""
     (tmp_path / ".docker").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("DOCKER_CONFIG", raising=False)
@@ -46,7 +46,7 @@ def failure(engine, tmp_path, monkeypatch, password):
         (tmp_path / ".docker" / "config.json").write_text(json.dumps(content))
     world = World(engine, tmp_path)
     until(lambda: world.backend.health() == "")
-    agent = world.launch(image=IMAGE, policy="IfNotPresent")
+    agent = world.launch(image=IMAGE, policy="IfNotPresent", **job)
     detail = world.wait_for(agent, EventKind.FAILED)
     world.backend.close()
     return detail
@@ -65,5 +65,13 @@ def test_wrong_or_no_credentials_fail_with_the_registrys_name(
 # S113
 def test_configured_credentials_reach_their_registry(engine, registry, tmp_path, monkeypatch):
     detail = failure(engine, tmp_path, monkeypatch, "right")
+    assert "manifest" in detail.lower()
+    assert "(registry" not in detail
+
+
+# S113
+def test_a_jobs_own_login_goes_before_the_workers(engine, registry, tmp_path, monkeypatch):
+    login = {"username": "bob", "password": "right"}
+    detail = failure(engine, tmp_path, monkeypatch, "wrong-pass", registry_auth=login)
     assert "manifest" in detail.lower()
     assert "(registry" not in detail

@@ -17,7 +17,7 @@ Rules, for every agent id:
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -39,6 +39,8 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     job_id: str | None = None
     #: Image chosen by the job, else the label set's.
     image: str | None = None
+    #: The job's own login for its image (``containerRegistryAuth``): SECRET.
+    registry_auth: Mapping[str, Any] | None = None
 
 
 class EventKind(StrEnum):

@@ -22,6 +22,7 @@ from kici.pool.scalers.engine import (
     TRANSPORT,
     EngineError,
 )
+from kici.pool.scalers.images import login_for
 from kici.redaction import is_secret_name, redact
 
 log = logging.getLogger("kici.pool.container")
@@ -147,7 +148,8 @@ class ContainerAgent:
         if yard.isolation is not None:
             yard.isolation.check(spec.label_set.network_policy)
         policy = spec.label_set.image_pull_policy
-        yard.images.ensure(client, target.runtime, image, policy, self._progress)
+        login = login_for(image, spec.registry_auth)
+        yard.images.ensure(client, target.runtime, image, policy, self._progress, login)
         self._progress(f"Creating container from image {image}")
         if yard.isolation is not None:
             yard.tell(self.agent_id, EventKind.NETWORK, f"Joining {made.NETWORK}")
@@ -344,5 +346,9 @@ class ContainerAgent:
         environment = dict(self._spec.env) if self._spec is not None else {}
         for name, value in environment.items():
             if len(value) >= 6 and is_secret_name(name):
+                text = text.replace(value, "***")
+        auth = (self._spec.registry_auth or {}) if self._spec is not None else {}
+        for value in auth.values():
+            if isinstance(value, str) and len(value) >= 6 and value in text:
                 text = text.replace(value, "***")
         return redact(text)

@@ -22,7 +22,12 @@ from kici.pool.scalers.engine import (
     classify,
     kind_of_text,
 )
-from kici.pool.scalers.registry_auth import BadCredentials, find_credentials, registry_of
+from kici.pool.scalers.registry_auth import (
+    BadCredentials,
+    find_credentials,
+    hub_or,
+    registry_of,
+)
 
 log = logging.getLogger("kici.pool.container")
 #: Pulls of one scaler at once: they share one disk and one line.
@@ -33,6 +38,8 @@ PULL_TIMEOUT_S = 1800.0
 _PROGRESS_S = 5.0
 
 Progress = Callable[[str], None]
+#: ``{username, password}``: SECRET.
+Login = Mapping[str, str]
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -46,27 +53,50 @@ def split_reference(reference: str) -> tuple[str, str]:
     return reference, "latest"
 
 
+def login_for(reference: str, auth: Mapping[str, Any] | None) -> Login | None:
+    """A job's ``containerRegistryAuth`` for the registry of its image and for no other.
+
+    The user name defaults to ``x-access-token`` (scaler spec 8, 0.9.1).
+    """
+    given = {key: value for key, value in (auth or {}).items() if isinstance(value, str) and value}
+    password = given.get("password") or given.get("token") or given.get("secret")
+    if password is None:
+        return None
+    server = given.get("serverAddress") or given.get("registry") or given.get("server") or ""
+    server = server.partition("://")[2] or server
+    if server and hub_or(server.partition("/")[0]) != registry_of(split_reference(reference)[0]):
+        return None
+    user = given.get("username") or given.get("user") or "x-access-token"
+    return {"username": user, "password": password}
+
+
 class Images:
     """Owns: the pulls that run now. Several agents that want one image wait for one pull."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
-        self._running: dict[str, AsyncResult[None]] = {}
+        self._running: dict[tuple[Any, ...], AsyncResult[None]] = {}
         self._slots = BoundedSemaphore(MAX_PULLS)
 
     def ensure(
-        self, client: Any, runtime: str, reference: str, policy: str, progress: Progress
+        self,
+        client: Any,
+        runtime: str,
+        reference: str,
+        policy: str,
+        progress: Progress,
+        login: Login | None = None,
     ) -> None:
         """Make ``reference`` usable as ``policy`` says; ``EngineError`` when it is not.
 
         ``Always`` falls back to a local copy when the registry cannot be reached or limits
-        us: an outage there must not stop what could run.
+        us: an outage there must not stop what could run. ``login`` None: the worker's own.
         """
         if policy == "Never" or (policy == "IfNotPresent" and _is_there(client, reference)):
             return
         progress(f"Pulling image {reference}")
         try:
-            self._pull_once(client, runtime, reference, progress)
+            self._pull_once(client, runtime, reference, progress, login)
         except EngineError as error:
             if policy != "Always" or error.kind != RETRY or not _is_there(client, reference):
                 raise
@@ -75,15 +105,19 @@ class Images:
             )
             progress(f"Pull failed, using the local copy: {error}")
 
-    def _pull_once(self, client: Any, runtime: str, reference: str, progress: Progress) -> None:
-        running = self._running.get(reference)
+    def _pull_once(
+        self, client: Any, runtime: str, reference: str, progress: Progress, login: Login | None
+    ) -> None:
+        # Whoever logs in otherwise gets an answer of its own.
+        key = (reference, *sorted((login or {}).items()))
+        running = self._running.get(key)
         if running is not None:
             running.get(timeout=PULL_TIMEOUT_S)
             return
-        result = self._running[reference] = AsyncResult()
+        result = self._running[key] = AsyncResult()
         try:
             with self._slots:
-                self._pull(client, runtime, reference, progress)
+                self._pull(client, runtime, reference, progress, login)
             result.set(None)
         except BaseException as error:
             # A pull that was given up for one agent is given up for the others too.
@@ -91,12 +125,14 @@ class Images:
             result.set_exception(known)
             raise
         finally:
-            del self._running[reference]
+            del self._running[key]
 
-    def _pull(self, client: Any, runtime: str, reference: str, progress: Progress) -> None:
+    def _pull(
+        self, client: Any, runtime: str, reference: str, progress: Progress, login: Login | None
+    ) -> None:
         repository, tag = split_reference(reference)
         try:
-            credentials = find_credentials(repository, self._environ, runtime)
+            credentials = login or find_credentials(repository, self._environ, runtime)
         except BadCredentials as error:
             raise EngineError(AUTH, f"credentials for {registry_of(repository)}: {error}") from None
         timeout = gevent.Timeout(PULL_TIMEOUT_S)

@@ -34,6 +34,11 @@ def registry_of(repository: str) -> str:
     return "docker.io"
 
 
+def hub_or(registry: str) -> str:
+    """``registry``, or ``docker.io`` for each of Docker Hub's names."""
+    return "docker.io" if registry in _HUB_KEYS else registry
+
+
 def find_credentials(
     repository: str, environ: Mapping[str, str], runtime: str
 ) -> dict[str, str] | None:
