@@ -71,6 +71,7 @@ def test_a_guard_that_is_off_never_goes_up():
     )
 
 
+# S83: only firecracker has the reference's guard, which ends the process; ours refuses instead.
 def test_offers_are_refused_with_the_guard_s_reason():
     world = World(scaler(max_agents=2))
     world.do(MachineRead(SICK))

@@ -10,6 +10,7 @@ from kici.contracts.states import AgentState, JobState
 from kici.errors import RemoteError
 from kici.pool.events import AgentsFound, AgentsSought, HealthChanged, LedgerRefused, ScalersChanged
 from kici.pool.scalers.base import FoundAgent
+from kici.pool.seam import TokenGrant
 from tests.support.pool_world import World, config, key, label_set, scaler
 
 AGENT = ("linux", "kici:agent:fake")
@@ -259,6 +260,20 @@ def test_full_machine_pool_undoes_the_reservation_and_asks_again():
     world.wait(6)
     assert len(world.launched) == 2
     assert not world.finished()
+
+
+# S78: as in 0.1.24; whoever has a static token may call itself as it likes.
+def test_an_unknown_scaler_id_with_a_static_token_is_a_static_agent():
+    world = World(scaler())
+    grant = TokenGrant(token_id="t", kind="static", labels=None)
+    ack = world.register("scaler-container-00000001", ("linux", "kici:scaler:s1"), grant=grant)
+    assert not ack.scaler_managed
+    for job in ("j1", "j2"):
+        world.offer(job)
+        world.run("scaler-container-00000001", job)
+        world.end(agent="scaler-container-00000001", job=job)
+    assert len(world.finished()) == 2, "it is not single use"
+    assert world.reaped == []
 
 
 # S86

@@ -6,7 +6,7 @@ from tests.support.web_child import WebChild, capacity, job, scaler_slots, until
 from tests.web.test_metrics import scrape
 
 
-# W149
+# W149, S97
 def test_scaler_metrics_tell_what_the_pool_told(web: WebChild) -> None:
     warm = (WarmSlots(label_set="arm64,linux", target=2, ready=1, in_flight=1),)
     scalers = (scaler_slots(cpus_used=1.5, memory_used_bytes=64, warm=warm),)
