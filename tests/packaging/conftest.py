@@ -12,6 +12,17 @@ from tests.support import booted
 ROOT = Path(__file__).parents[2]
 
 
+#: Building, booting and installing take a minute on an idle machine, and several on a busy one.
+_TEST_S = 600
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.timeout(_TEST_S))
+
+
 @pytest.fixture(scope="session")
 def revision():
     """The commit under test, whatever is committed while the tests run."""

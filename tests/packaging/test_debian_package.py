@@ -63,7 +63,7 @@ def test_lintian_finds_no_error_and_no_warning(packages):
         ["lintian", "--allow-root", "-i", "-E", "--pedantic", changes],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     found = [line for line in done.stdout.splitlines() if line.startswith(("E:", "W:"))]
     assert found == []

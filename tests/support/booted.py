@@ -1,5 +1,6 @@
 """A booted systemd of Debian 13 in which the package is installed."""
 
+import itertools
 import os
 import subprocess
 import time
@@ -17,6 +18,7 @@ _PACKAGES = (
     "jq python3-apt ansible-core cloud-init",
 )
 _BOOT_S = 60
+_numbers = itertools.count(1)
 
 
 def prepare() -> None:
@@ -35,7 +37,8 @@ class Machine:
     """Owns: one container with systemd as PID 1; ``with`` boots it and throws it away."""
 
     def __init__(self, name: str) -> None:
-        self.name = f"{name}{os.getpid()}"
+        # Several may run at once: one of a whole file, one of a test.
+        self.name = f"{name}{os.getpid()}n{next(_numbers)}"
         self.root = TREES / "run" / self.name / "root"
 
     def __enter__(self) -> "Machine":
