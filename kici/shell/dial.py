@@ -27,15 +27,6 @@ class ConnectFailed(KiciError):
         self.status = status
 
 
-class Disconnected(KiciError):
-    """The connection is over; ``code`` 1006 means: without a close frame."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"{code} {reason}".rstrip())
-        self.code = code
-        self.reason = reason
-
-
 def dial(host: str, port: int, *, secure: bool):
     """A connected gevent socket, wrapped in TLS when ``secure``.
 

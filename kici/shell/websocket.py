@@ -26,7 +26,7 @@ class Disconnected(KiciError):
     frame."""
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"disconnected ({code}): {reason}")
+        super().__init__(f"{code} {reason}".rstrip())
         self.code = code
         self.reason = reason
 

@@ -19,7 +19,8 @@ from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.uri import WebSocketURI, parse_uri
 
-from kici.shell.dial import ConnectFailed, Disconnected, close_quietly, dial, read_upgrade
+from kici.shell.dial import ConnectFailed, close_quietly, dial, read_upgrade
+from kici.shell.websocket import Disconnected
 
 __all__ = ["ClientConnection", "ConnectFailed", "Disconnected", "connect"]
 
