@@ -67,7 +67,7 @@ def _row(board: Board, event: JobOffered, spec: JobSpec | None, now: float) -> J
 def _accept(board: Board, event: JobOffered, job: Job) -> None:
     old = board.jobs.get(job.key)
     board.jobs.add(job)
-    board.recent.pop(job.key, None)
+    board.recent.discard(job.key)
     board.job_changed(job)
     board.tell("peer", JobAccepted(key=event.key, message_id=event.message_id))
     if old is not None and old.cancel_reason is not None:
@@ -145,7 +145,7 @@ def stored(board: Board, event: JobStored, now: float) -> None:
     job = board.jobs.get(event.key)
     if job is not None and job.state is JobState.FINISHED and job.held_until is None:
         board.jobs.drop(event.key)
-        board.remember(event.key)
+        board.recent.add(event.key)
         board.job_changed(job)
         agent = board.agents.get(job.agent_id)
         if agent is not None:

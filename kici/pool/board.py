@@ -14,10 +14,7 @@ from kici.pool.jobs import Job, JobTable
 from kici.pool.outflow import Outflow
 from kici.pool.scaling import Scaling
 from kici.protocol.machine import Action, Actions, Note, Tell
-
-#: Keys of jobs that were stored as ended, remembered so that an older ``outbox.state``
-#: still on its way cannot bring them back to life.
-MAX_RECENT = 10_000
+from kici.protocol.remembered import Remembered
 
 
 class Board:
@@ -51,7 +48,9 @@ class Board:
         self.early_cancels: list[JobCancel] = []
         #: Moment of the start; until the open records come, unknown jobs are left alone.
         self.began_at: float | None = None
-        self.recent: dict[JobKey, None] = {}
+        #: Jobs that were stored as ended: an older ``outbox.state`` still on its way cannot
+        #: bring them back to life.
+        self.recent = Remembered()
         self.watched: frozenset[str] = frozenset()
         self.changed = False
         self.dirty_jobs: dict[JobKey, Job] = {}
@@ -103,8 +102,3 @@ class Board:
         self.jobs.move(job, state)
         job.deadline = deadline
         self.job_changed(job)
-
-    def remember(self, key: JobKey) -> None:
-        self.recent[key] = None
-        if len(self.recent) > MAX_RECENT:
-            del self.recent[next(iter(self.recent))]

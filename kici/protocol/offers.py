@@ -12,14 +12,13 @@ from kici.contracts.states import WireJobState
 from kici.contracts.wire import encode
 from kici.contracts.wire.peer import JobProgress, JobRerouteAck
 from kici.protocol.machine import Action, Actions, Forget, Note, Tell
+from kici.protocol.remembered import Remembered
 
 #: The coordinator waits 15 s for the answer; ours must still reach it.
 ANSWER_WITHIN_S = 12.0
 NOT_ANSWERING = "Worker pool is not answering"
 #: Repeated offers of one job that wait for the same decision.
 _MAX_REPEATS = 16
-#: Receipted ends that are remembered.
-_MAX_ENDED = 10_000
 
 
 class Reply(Action, frozen=True):
@@ -77,7 +76,7 @@ class Offers:
         self._withdrawn: set[JobKey] = set()
         #: Receipted ends: a new pool that was told of the open record just before would
         #: conclude the job a second time.
-        self._ended: dict[JobKey, None] = {}
+        self._ended = Remembered()
 
     @property
     def deadline(self) -> float | None:
@@ -102,7 +101,7 @@ class Offers:
         if key in self._withdrawn:
             return [_no(key, message_id, NOT_ANSWERING)]
         if job is None:
-            self._ended.pop(key, None)
+            self._ended.discard(key)
             job = _Job(_Stage.OFFERED, confirmed=False, until=now + ANSWER_WITHIN_S)
             job.message_ids.append(message_id)
             job.payload = reroute
@@ -187,9 +186,7 @@ class Offers:
         job = self._jobs.get(key)
         if job is not None and job.stage is _Stage.CONCLUDED:
             del self._jobs[key]
-            self._ended[key] = None
-            if len(self._ended) > _MAX_ENDED:
-                del self._ended[next(iter(self._ended))]
+            self._ended.add(key)
         return [Forget(key)]
 
     def expired(self, key: JobKey) -> None:
