@@ -82,6 +82,9 @@ def cancel(board: Board, job: Job, reason: str, now: float, *, force: bool) -> N
     if job.state is JobState.FINISHED:
         return
     again = job.cancel_reason is not None
+    # A coordinator that restarted meanwhile may not know any more why; people shall still read
+    # that it was a cancel.
+    reason = reason or "cancelled"
     job.cancel_reason, job.cancel_force = job.cancel_reason or reason, force or job.cancel_force
     if job.state in WAITING:
         board.note("info", "Cancelled before it reached an agent", job=job, reason=reason)

@@ -336,6 +336,16 @@ def test_cancel_of_a_queued_job_removes_it():
     assert len(world.dispatches()) == 1
 
 
+def test_cancel_without_a_reason_still_ends_with_one():
+    world = World()
+    world.register()
+    world.offer("j1")
+    world.offer("j2")
+    world.cancel("j2", reason="")
+    world.run()
+    assert world.error("j2") == "cancelled"
+
+
 # W113
 def test_cancel_without_job_id_means_the_whole_run_of_that_coordinator():
     world = World(scaler())

@@ -74,7 +74,8 @@ def _check_job(world: Any, one: Any, row: dict[str, Any]) -> None:
     if row["state"] == "success" and "success" not in reported:
         violated(f"job {job_id[:8]} succeeded, its agent said {reported}")
     if not made and len(executions) == 1 and executions[0].end != row["state"]:
-        violated(f"job {job_id[:8]} is {row['state']}, its agent said {executions[0].end}")
+        said = f"its agent said {executions[0].end}"
+        violated(f"job {job_id[:8]} is {row['state']} ({row['reason']}), {said}")
     _check_log(world, one, job_id, executions, made)
 
 
