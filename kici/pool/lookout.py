@@ -12,7 +12,7 @@ from kici.pool.scalers.base import Backend, FoundAgent
 
 _log = logging.getLogger("kici.pool")
 #: Between two looks at the backends' health.
-HEALTH_EVERY_S = 30.0
+HEALTH_EVERY_S = 10.0
 #: While one of them is not well: jobs may be waiting for it.
 UNWELL_EVERY_S = 2.0
 #: Between two looks for agents that nobody knows (scaler spec 3.10).
