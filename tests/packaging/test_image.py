@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -39,13 +40,16 @@ class Docker:
 
 
 @pytest.fixture
-def docker(tmp_path):
-    directory = tmp_path / "kicidocker"
-    subprocess.run([TOOL, "start", "docker", directory], check=True, timeout=60)
+def docker():
+    # Not below tmp_path: containerd's socket has a longest path of 108 bytes.
+    directory = tempfile.mkdtemp(prefix="kimg", dir="/tmp")
     try:
+        subprocess.run([TOOL, "start", "docker", directory], check=True, timeout=60)
         yield Docker(directory)
     finally:
-        subprocess.run([TOOL, "stop", directory], check=True, timeout=60)
+        if os.path.exists(f"{directory}/engine.pid"):
+            subprocess.run([TOOL, "stop", directory], check=True, timeout=60)
+        shutil.rmtree(directory)
 
 
 @pytest.fixture
