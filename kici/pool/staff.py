@@ -80,6 +80,8 @@ def close(board: Board, agent: Agent, code: int, reason: str) -> None:
 def vanish(board: Board, agent: Agent, reason: str) -> None:
     """Nothing of the agent is left: its row goes, and with it all reservations."""
     agent.reason = agent.reason or reason
+    # A container's network may die before its last packets: the socket would stay half open.
+    close(board, agent, CLOSE_GOING_AWAY, reason)
     board.agents.move(agent, AgentState.GONE)
     board.agents.drop(agent)
     board.agent_changed(agent)

@@ -13,7 +13,7 @@ IN_NAMESPACE = True
 SLOTS = 8
 #: Makes the agent, not the step, the first choice of the kernel, then fills the memory.
 _EAT = (
-    "for p in /proc/[0-9]*; do grep -qs kici-agent $p/cmdline && echo 1000 > $p/oom_score_adj;"
+    "for p in /proc/[0-9]*; do grep -qs kici-agen[t] $p/cmdline && echo 1000 > $p/oom_score_adj;"
     " done; echo eating; exec python3 -c \"x = [b'x' * 2**20 for _ in range(600)]\""
 )
 

@@ -369,6 +369,18 @@ def test_stopped_agent_that_does_not_go_is_given_up():
     assert any(note.level == "error" for note in world.notes)
 
 
+def test_agent_that_is_gone_has_no_connection_left():
+    """Its network may have died before its last packets."""
+    world = World(scaler())
+    world.offer()
+    world.cancel()
+    agent = world.arrive()
+    assert not world.closed
+    world.wait(61)
+    assert world.agent(agent) is None
+    assert len(world.closed) == 1
+
+
 def test_reload_changes_what_can_be_started():
     world = World(scaler())
     world.do(ScalersChanged(config(scaler("s2", label_set("mac"))).scalers))
