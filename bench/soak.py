@@ -63,8 +63,9 @@ def _counts(made: Rig) -> tuple[int, int]:
 
 
 def _left(made: Rig, name: str) -> int:
-    """Files with something in them."""
+    """Records (an open one is an empty file) or files with something in them."""
     return sum(
-        path.is_file() and path.stat().st_size > 0
+        path.is_file() and ("__" in path.name or path.stat().st_size > 0)
         for path in made.worker.directory.rglob(f"{name}/*")
+        if path.suffix != ".url"
     )

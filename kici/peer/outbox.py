@@ -14,32 +14,12 @@ from pathlib import Path
 from kici.contracts.link import JobKey
 from kici.contracts.link.jobs import OpenJob, OutboxState
 from kici.peer import outbox_record as records
+from kici.peer.outbox_record import Record
+from kici.peer.outbox_urls import Urls
 from kici.protocol.urls import spelling_key
 from kici.shell import durable
 
 log = logging.getLogger("kici.peer")
-
-
-class Record:
-    """One job. ``path`` keeps the name it was found under; ``unwritten`` is a terminal report
-    that the disk refused so far; ``promise`` the open record that still lies beside it;
-    ``via`` the URL that delivers an orphan."""
-
-    __slots__ = (
-        *("at", "coordinator_id", "key", "n_bytes", "path"),
-        *("promise", "state_open", "unwritten", "via"),
-    )
-
-    def __init__(self, key: JobKey, at: float, path: Path, *, state_open: bool) -> None:
-        self.key = key
-        self.at = at
-        self.path = path
-        self.state_open = state_open
-        self.coordinator_id: str | None = None
-        self.n_bytes = 0
-        self.unwritten: bytes | None = None
-        self.promise: Path | None = None
-        self.via = key.owner
 
 
 class Outbox:
@@ -54,11 +34,13 @@ class Outbox:
         self._max_age_s = max_age_s
         self._wall = wall
         self._records: dict[JobKey, Record] = {}
+        self._known_urls = Urls(directory)
         self.n_expired = 0
 
     def load(self) -> None:
         """Read every record; a bad one is put aside, never in the way (P57)."""
         durable.make_directory(self._directory)
+        self._known_urls.load()
         for path in sorted(self._directory.iterdir()):
             if path.suffix in (records.OPEN, records.CONCLUDED):
                 self._load_one(path)
@@ -66,17 +48,24 @@ class Outbox:
                 with contextlib.suppress(OSError):
                     path.unlink()
         self.prune()
+        self._known_urls.forget_others({*self._urls, *(key.owner for key in self._records)})
 
     def open(self, key: JobKey, coordinator_id: str | None) -> None:
         """The promise: ``key`` ends in a terminal report, whatever happens."""
         if key in self._records:
             return
-        path = self._directory / (records.stem(key) + records.OPEN)
-        record = Record(key, self._wall(), path, state_open=True)
+        at = self._wall()
+        name = records.open_name(key, at, coordinator_id)
+        path = self._directory / (name or records.stem(key) + records.OPEN)
+        record = Record(key, at, path, state_open=True)
         record.coordinator_id = coordinator_id
-        data = records.encode_open(key, record.at, coordinator_id)
-        durable.write_new(path, data)
-        record.n_bytes = len(data)
+        if name is not None:
+            self._known_urls.keep(key.owner)
+            durable.create_empty(path)
+        else:
+            data = records.encode_open(key, at, coordinator_id)
+            durable.write_new(path, data)
+            record.n_bytes = len(data)
         self._records[key] = record
 
     def conclude(self, key: JobKey, message: bytes, coordinator_id: str | None = None) -> bytes:
@@ -218,7 +207,10 @@ class Outbox:
         is_open = path.suffix == records.OPEN
         try:
             data = path.read_bytes()
-            content = records.decode(data, is_open=is_open)
+            if is_open and not data:
+                content = records.decode_open_name(path.name, self._known_urls.by_hash)
+            else:
+                content = records.decode(data, is_open=is_open)
         except (OSError, ValueError, RecursionError) as error:
             log.warning(
                 "Skipping malformed outbox record", extra={"file": path.name, "error": str(error)}

@@ -50,6 +50,25 @@ def write_new(path: str | Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
     sync_directory(target.parent)
 
 
+def create_empty(path: str | Path, mode: int = PRIVATE_FILE) -> None:
+    """Make a file whose name says everything, now and after a power cut.
+
+    No data block is written, and one fsync does: an entry of a directory that is durable
+    leads to a file. ``FileExistsError`` when ``path`` exists.
+    """
+    target = Path(path)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        if not _synced_directory(target.parent):
+            os.fsync(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):
+            target.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
 def discard(path: str | Path) -> bool:
     """Delete ``path``; it may be back after a power cut. False when it was not there."""
     try:
@@ -96,12 +115,19 @@ def make_directory(path: str | Path, mode: int = PRIVATE_DIRECTORY) -> None:
 
 def sync_directory(path: str | Path) -> None:
     """Make renames and deletions in ``path`` durable; some filesystems cannot, and say so."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    _synced_directory(path)
+
+
+def _synced_directory(path: str | Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _write_synced(path: Path, data: bytes, mode: int) -> None:

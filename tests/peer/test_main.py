@@ -150,7 +150,7 @@ def test_a_job_goes_through_and_its_report_survives_kill_9(tmp_path, coordinator
         worker = coordinator.join()
         key = accept_job(worker, peer)
         assert key == JobKey(owner=coordinator.url, run_id="r1", job_id="j1")
-        assert [path.suffix for path in outbox.iterdir()] == [".open"]
+        assert [path.suffix for path in outbox.glob("*__*")] == [".open"]
         peer.pool.send(link_jobs.JobDispatched(key=key))
         peer.pool.send(link_jobs.JobLogged(key=key, n_lines=1, frame=chunk("one")))
         assert worker.expect("peer.log.chunk")["lines"][0]["text"] == "one"
@@ -159,7 +159,7 @@ def test_a_job_goes_through_and_its_report_survives_kill_9(tmp_path, coordinator
         peer.pool.send(link_jobs.JobLogged(key=key, n_lines=1, frame=chunk("two")))
         peer.pool.send(link_jobs.JobFinished(key=key, state="success", frame=terminal()))
         peer.pool.expect(link_jobs.JobStored)
-        (record,) = outbox.iterdir()
+        (record,) = outbox.glob("*__*")
         stored = json.loads(record.read_text())
         assert stored["coordUrl"] == coordinator.url
         assert stored["message"]["state"] == "success"
@@ -176,7 +176,7 @@ def test_a_job_goes_through_and_its_report_survives_kill_9(tmp_path, coordinator
         assert [one["lines"][0]["text"] for one in seen[1:3]] == ["one", "two"]
         worker.send({"type": "job.progress.ack", "runId": "r1", "jobId": "j1", "state": "failed"})
         deadline = time.monotonic() + 5
-        while list(outbox.iterdir()):
+        while list(outbox.glob("*__*")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         peer.supervisor.send(SnapshotRequest(reader="pool"))

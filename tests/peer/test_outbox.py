@@ -42,14 +42,17 @@ def make(tmp_path, clock):
 
 
 def names(tmp_path):
-    return sorted(path.name for path in (tmp_path / "outbox").iterdir())
+    """Of records: what hashes of URLs mean is kept."""
+    return sorted(
+        path.name for path in (tmp_path / "outbox").iterdir() if path.suffix != outbox_record.URL
+    )
 
 
 # P53, P56
 def test_a_job_is_open_then_concluded_then_gone(make, tmp_path):
     outbox = make()
     outbox.open(KEY, "coord-a")
-    assert names(tmp_path) == ["0a26f906b5649bf5__r1__j1.open"]
+    assert names(tmp_path) == ["0a26f906b5649bf5__r1__j1__1772353012400__coord-a.open"]
     assert outbox.conclude(KEY, FRAME) == FRAME
     (name,) = names(tmp_path)
     assert name == "0a26f906b5649bf5__r1__j1.json"
@@ -84,13 +87,14 @@ def test_file_and_directory_are_fsynced_around_the_rename(make, tmp_path, monkey
     assert steps == ["replace", "fsync", "fsync directory"]
 
 
-def test_a_job_costs_four_fsyncs_in_all(make, monkeypatch):
+def test_a_job_costs_three_fsyncs_in_all(make, monkeypatch):
     outbox, n_fsyncs, real = make(), [], os.fsync
+    outbox.open(JobKey(owner=URL, run_id="r1", job_id="before"), None)
     monkeypatch.setattr(os, "fsync", lambda fd: (n_fsyncs.append(fd), real(fd)))
     outbox.open(KEY, None)
     outbox.conclude(KEY, FRAME)
     outbox.forget(KEY)
-    assert len(n_fsyncs) == 4
+    assert len(n_fsyncs) == 3
     assert make().keys(is_open=False) == []
 
 
@@ -113,13 +117,87 @@ def test_everything_is_found_again_after_a_restart(make, tmp_path):
 def test_a_crash_between_conclusion_and_removal_counts_as_concluded(make, tmp_path):
     outbox = make()
     outbox.open(KEY, None)
-    kept = (tmp_path / "outbox" / names(tmp_path)[0]).read_bytes()
+    (kept,) = names(tmp_path)
     outbox.conclude(KEY, FRAME)
-    (tmp_path / "outbox" / "0a26f906b5649bf5__r1__j1.open").write_bytes(kept)
+    (tmp_path / "outbox" / kept).touch()
     again = make()
     assert again.keys(is_open=True) == []
     assert again.concluded(URL) == [KEY]
     assert names(tmp_path) == ["0a26f906b5649bf5__r1__j1.json"]
+
+
+# P53
+def test_an_open_record_is_an_empty_file_whose_entry_is_durable(make, tmp_path, monkeypatch):
+    outbox, synced, real = make(), [], os.fsync
+    outbox.open(JobKey(owner=URL, run_id="r1", job_id="before"), None)
+
+    def fsync(fd):
+        synced.append(stat.S_ISDIR(os.fstat(fd).st_mode))
+        real(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        outbox.open(KEY, "coord-a")
+    assert synced == [True]
+    path = tmp_path / "outbox" / names(tmp_path)[0]
+    assert path.stat().st_size == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+# P37
+@pytest.mark.parametrize("file_too", [False, True])
+def test_where_directories_cannot_be_synced_the_file_is(make, tmp_path, monkeypatch, file_too):
+    outbox, real = make(), os.fsync
+    outbox.open(JobKey(owner=URL, run_id="r1", job_id="before"), None)
+
+    def fsync(fd):
+        if file_too or stat.S_ISDIR(os.fstat(fd).st_mode):
+            refuse()
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if file_too:
+        with pytest.raises(OSError, match="No space"):
+            outbox.open(KEY, None)
+    else:
+        outbox.open(KEY, None)
+    monkeypatch.undo()
+    assert len(names(tmp_path)) == (1 if file_too else 2)
+    assert (KEY in make().keys(is_open=True)) is not file_too
+
+
+# P54
+@pytest.mark.parametrize("coordinator_id", [None, "coord-a", "a__b", "ä"])
+@pytest.mark.parametrize("job_id", ["j", "a_b", "a__b", "_a", "a_", "a-b.c", "a~b", "x" * 200, "É"])
+def test_an_open_record_is_found_again_whatever_its_ids_are(make, job_id, coordinator_id):
+    key = JobKey(owner=URL, run_id="r_1", job_id=job_id)
+    make().open(key, coordinator_id)
+    again = make()
+    assert again.keys(is_open=True) == [key]
+    again.conclude(key, FRAME)
+    assert again._records[key].coordinator_id == coordinator_id
+
+
+# P54
+def test_an_open_record_of_a_url_that_is_configured_no_more_keeps_its_owner(make, tmp_path):
+    make().open(KEY, "coord-a")
+    later = make("ws://new")
+    assert later.keys(is_open=True) == [KEY]
+    later.adopt_orphans("ws://new", "coord-a", any_cluster=False)
+    later.conclude(KEY, FRAME)
+    assert later.concluded("ws://new") == [KEY]
+    later.forget(KEY)
+    make("ws://new")
+    assert list((tmp_path / "outbox").iterdir()) == []
+
+
+# P57
+def test_a_name_whose_url_nobody_knows_is_put_aside(make, tmp_path):
+    make().open(KEY, None)
+    for path in (tmp_path / "outbox").glob("*.url"):
+        path.write_text("ws://another")
+    assert make().keys(is_open=True) == []
+    assert [name[-4:] for name in names(tmp_path)] == [".bad"]
 
 
 # P54 W108

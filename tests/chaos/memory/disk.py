@@ -32,14 +32,17 @@ class Trouble:
 
 def install(trouble: Callable[[], Trouble]) -> None:
     """Put the trouble of the present world between the product and the files."""
-    synced, append, commit = durable._write_synced, Segments.append, Store.commit
+    append, commit = Segments.append, Store.commit
 
-    def _write_synced(path: Any, data: bytes, mode: int) -> None:
-        now = trouble()
-        in_peer = now.loop.current is not None and now.loop.current.name == "peer"
-        if in_peer and "worker-outbox" in str(path) and now.strikes("outbox"):
-            raise now.error()
-        synced(path, data, mode)
+    def failing(real: Callable[..., None]) -> Callable[..., None]:
+        def write(path: Any, *args: Any) -> None:
+            now = trouble()
+            in_peer = now.loop.current is not None and now.loop.current.name == "peer"
+            if in_peer and "worker-outbox" in str(path) and now.strikes("outbox"):
+                raise now.error()
+            real(path, *args)
+
+        return write
 
     def _append(self: Segments, record: bytes) -> None:
         if trouble().strikes("spool"):
@@ -58,7 +61,8 @@ def install(trouble: Callable[[], Trouble]) -> None:
         gevent.sleep(0)
         return result
 
-    durable._write_synced = _write_synced
+    for name in ("write_new", "write_atomic", "create_empty"):
+        setattr(durable, name, failing(getattr(durable, name)))
     Segments.append = _append
     Store.commit = _commit
     Disk.in_thread = in_thread
