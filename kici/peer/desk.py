@@ -128,6 +128,7 @@ class PeerDesk:
         self._unrefunded = 0
         self.grant()
         self.perform(self._offers.pool_restarted())
+        self.say_outbox_again()
 
     def grant(self) -> None:
         self._shell.tell("pool", LogCredit(n_bytes=CREDIT_BYTES))

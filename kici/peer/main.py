@@ -107,6 +107,8 @@ class Peer:
         """Everything until ``leave``."""
         self._announce()
         self._desk.grant()
+        # The pool may have started while the peer before this one was away or hung.
+        self._desk.say_outbox_again()
         dialers = [gevent.spawn(each.run) for each in self._coordinators.values()]
         for greenlet in (*dialers, gevent.spawn(self._keep_time), gevent.spawn(self._keep_house)):
             self._watch(greenlet)

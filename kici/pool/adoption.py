@@ -10,11 +10,13 @@ from kici.pool.actions import SendAgent
 from kici.pool.agents import Agent
 from kici.pool.board import Board
 from kici.pool.jobs import Job
+from kici.pool.reading import pause, resume_all
 from kici.pool.staff import settle, unbind
 
 #: After a start the outbox's open records may come later than the first agents; until then
-#: an unknown job is not told to stop.
-OUTBOX_WAIT_S = 10.0
+#: an unknown job is not told to stop and its agent is not read. The peer says them when it
+#: starts and to each new pool, and one that hangs is replaced after 60 s.
+OUTBOX_WAIT_S = 120.0
 
 
 def reconcile(board: Board, agent: Agent, in_flight: Iterable[tuple[str, str]], now: float) -> None:
@@ -33,6 +35,9 @@ def reconcile(board: Board, agent: Agent, in_flight: Iterable[tuple[str, str]], 
             came_back_without(board, job, now)
     if board.outbox_seen:
         refuse_strangers(board, agent)
+    elif agent.strangers:
+        # The end of such a job may be the next it says, and nobody else knows it.
+        pause(board, agent)
     settle(board, agent, now)
 
 
@@ -107,3 +112,4 @@ def claim_open(board: Board, now: float) -> None:
                 adopt(board, agent, job, now)
         refuse_strangers(board, agent)
         settle(board, agent, now)
+    resume_all(board)

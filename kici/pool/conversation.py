@@ -12,8 +12,7 @@ from kici.contracts.wire.agent import (
     LogChunk,
     StepStatus,
 )
-from kici.pool import progress, relay
-from kici.pool.actions import PauseAgent, ResumeAgent
+from kici.pool import progress, reading, relay
 from kici.pool.adoption import run
 from kici.pool.agents import Agent
 from kici.pool.board import Board
@@ -203,7 +202,7 @@ def _log(board: Board, agent: Agent, message: LogChunk, now: float) -> None:
         board.outflow.log(JobLogged(key=job.key, n_lines=n_lines, frame=frame))
     board.counts.log(message.lines)
     if board.outflow.stopped:
-        _pause_all(board)
+        reading.pause_writers(board)
     if job.key.job_id in board.watched:
         board.tell("web", _tail(job.key, message))
 
@@ -216,21 +215,3 @@ def _tail(key: JobKey, message: LogChunk) -> JobLogTail:
         timestamp=message.timestamp / 1000,
         lines=message.lines,
     )
-
-
-def _pause_all(board: Board) -> None:
-    """No credit: stop reading whoever may write logs."""
-    for agent in board.agents:
-        if agent.connection_id is not None and not agent.paused and agent.jobs:
-            agent.paused = True
-            board.do(PauseAgent(agent.connection_id))
-
-
-def resume_all(board: Board) -> None:
-    """Credit again: read on."""
-    if board.outflow.stopped:
-        return
-    for agent in board.agents:
-        if agent.paused and agent.connection_id is not None:
-            agent.paused = False
-            board.do(ResumeAgent(agent.connection_id))

@@ -22,7 +22,7 @@ from kici.contracts.link.lifecycle import (
 from kici.contracts.link.views import LogWatch
 from kici.contracts.states import AgentState, JobState
 from kici.contracts.wire.agent import LogChunk
-from kici.pool import admission, arrival, conversation, supply, timers
+from kici.pool import admission, arrival, conversation, reading, supply, timers
 from kici.pool.board import Board
 from kici.pool.capacity import CAPACITY_EVERY_S, agent_view, capacity, job_view
 from kici.pool.events import (
@@ -95,7 +95,7 @@ class PoolCore:
                 admission.outbox_told(board, event, now)
             case LogCredit(n_bytes=n_bytes):
                 board.outflow.grant(n_bytes)
-                conversation.resume_all(board)
+                reading.resume_all(board)
             case AgentRegistered():
                 arrival.registered(board, event, now)
             case AgentSaid(connection_id, message):
@@ -118,8 +118,8 @@ class PoolCore:
                 board.capacity_dirty = board.changed = True
             case ScalersChanged(scalers):
                 reconfigured(board, scalers, now)
-            case MachineRead(reading):
-                self._machine_read(reading)
+            case MachineRead(machine):
+                self._machine_read(machine)
             case _:
                 self._govern(event, now)
 

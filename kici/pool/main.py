@@ -23,6 +23,7 @@ from kici.pool.actions import (
     AdoptAgent,
     AnswerRegister,
     LaunchAgent,
+    PauseAgent,
     ReapAgent,
     ReleaseLedger,
     SendAgent,
@@ -169,7 +170,11 @@ class Pool:
         event = AgentRegistered(connection.connection_id, message, connection.grant)
         actions = self._decide(event)
         answers = [action for action in actions if isinstance(action, AnswerRegister)]
-        self._enqueue([action for action in actions if not isinstance(action, AnswerRegister)])
+        for action in actions:
+            if isinstance(action, PauseAgent):
+                # Before its reader goes on, not when the queue comes to it.
+                perform_on(self._connections, action)
+        self._enqueue([a for a in actions if not isinstance(a, AnswerRegister | PauseAgent)])
         if isinstance(answers[0].answer, RemoteError):
             self._connections.pop(connection.connection_id, None)
         return answers[0].answer

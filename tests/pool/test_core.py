@@ -14,6 +14,8 @@ from kici.contracts.link.lifecycle import (
 )
 from kici.contracts.states import JobState
 from kici.contracts.wire.agent import JobDispatch
+from kici.pool.actions import PauseAgent, ResumeAgent
+from kici.pool.adoption import OUTBOX_WAIT_S
 from kici.pool.events import PeerBooted, SendFailed
 from tests.support.pool_world import World, key, scaler
 
@@ -461,8 +463,21 @@ def test_job_in_flight_is_not_stopped_before_the_open_records_have_come():
 def test_open_records_that_never_come_do_not_protect_an_unknown_job_for_ever():
     world = World(outbox=False)
     world.register(jobs=[("r1", "j1")])
-    world.wait(11)
+    world.wait(OUTBOX_WAIT_S - 1)
+    assert not world.cancels()
+    world.wait(2)
     assert world.cancels()[0].reason == "unknown job"
+
+
+# A79, A90
+def test_an_agent_with_an_unknown_job_is_not_read_before_the_open_records_come():
+    world = World(outbox=False)
+    world.register(jobs=[("r1", "j1")])
+    reading = [one for one in world.actions if isinstance(one, PauseAgent | ResumeAgent)]
+    assert [type(one) for one in reading] == [PauseAgent]
+    world.outbox(key())
+    reading = [one for one in world.actions if isinstance(one, PauseAgent | ResumeAgent)]
+    assert [type(one) for one in reading] == [PauseAgent, ResumeAgent]
 
 
 # P60
