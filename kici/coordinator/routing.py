@@ -4,7 +4,8 @@ A coordinator of our kind runs nothing itself, so rule C31 (local agents first) 
 prefer; a local executor would be asked before ``candidates``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop
 from typing import Any
 
 import msgspec
@@ -62,48 +63,80 @@ class Fit(msgspec.Struct, frozen=True):
 
 def could_serve(peer: PeerEntry, need: Requirements) -> bool:
     """Whether ``peer`` has the right labels, busy or not."""
-    return peer.usable and any(True for _ in _offers(peer, need))
+    return peer.usable and _offers_any(peer, Matching(need))
+
+
+class Matching:
+    """Whether labels and gate serve ``need``, found out once for each that differ: thousands
+    of peers have the same few. For one look at them, not to be kept."""
+
+    def __init__(self, need: Requirements) -> None:
+        self._need = need
+        self._known: dict[tuple[frozenset[str], frozenset[str]], bool] = {}
+
+    def __call__(self, labels: frozenset[str], gate: frozenset[str]) -> bool:
+        offered = (labels, gate)
+        known = self._known.get(offered)
+        if known is None:
+            known = self._known[offered] = serves(self._need, labels, gate)
+        return known
 
 
 def fit(peer: PeerEntry, need: Requirements) -> Fit | None:
     """The free slots of ``peer`` for ``need``, less what is reserved; None without any."""
+    return _fit(peer, Matching(need))
+
+
+def _fit(peer: PeerEntry, serving: Matching) -> Fit | None:
     taken: dict[tuple[str, str], int] = {}
     for reservation in peer.reserved.values():
         taken[reservation.resource] = taken.get(reservation.resource, 0) + 1
-    slots = {"agent": 0, "backend": 0}
-    best: tuple[str, str] | None = None
-    for resource, advertised in _offers(peer, need):
-        free = max(0, advertised - taken.get(resource, 0))
-        slots[resource[0]] += free
-        if free and (best is None or (best[0], resource[0]) == ("backend", "agent")):
-            best = resource
-    return None if best is None else Fit(slots["agent"], slots["backend"], best)
+    n_agents = n_backends = 0
+    best_agent = best_backend = None
+    for agent in peer.inventory.agents:
+        if agent.free and serving(agent.labels, agent.gate):
+            free = agent.free - (taken.get(("agent", agent.agent_id), 0) if taken else 0)
+            if free > 0:
+                n_agents += free
+                best_agent = best_agent or ("agent", agent.agent_id)
+    for backend in peer.inventory.backends:
+        if backend.free and any(serving(one.labels, one.gate) for one in backend.sets):
+            free = backend.free - (taken.get(("backend", backend.name), 0) if taken else 0)
+            if free > 0:
+                n_backends += free
+                best_backend = best_backend or ("backend", backend.name)
+    best = best_agent or best_backend
+    return None if best is None else Fit(n_agents, n_backends, best)
 
 
 def candidates(
     peers: Iterable[PeerEntry], need: Requirements, skip: Iterable[str], now: float
-) -> list[tuple[PeerEntry, Fit]]:
+) -> Iterator[tuple[PeerEntry, Fit]]:
     """Peers that may be offered the job, best first: by free matching agent slots, then by
     what their backends may still start (C34); equal ones keep the registry's order."""
-    barred = set(skip)
+    barred, serving = set(skip), Matching(need)
     found = [
-        (peer, fitting)
-        for peer in peers
+        (-fitting.agent_slots, -fitting.backend_slots, place, peer, fitting)
+        for place, peer in enumerate(peers)
         if peer.usable
-        and peer.instance_id not in barred
         and peer.nak_until <= now
-        and (fitting := fit(peer, need)) is not None
+        and peer.instance_id not in barred
+        and (fitting := _fit(peer, serving)) is not None
     ]
-    found.sort(key=lambda pair: (-pair[1].agent_slots, -pair[1].backend_slots))
-    return found
+    # The first one mostly takes it: no need to sort thousands.
+    heapify(found)
+    while found:
+        *_rank, peer, fitting = heappop(found)
+        yield peer, fitting
 
 
 def why_waiting(peers: Iterable[PeerEntry], need: Requirements, labels: Iterable[str]) -> str:
     """The reason to show for a job that nobody can be offered now."""
-    able = [peer for peer in peers if could_serve(peer, need)]
+    serving = Matching(need)
+    able = [peer for peer in peers if peer.usable and _offers_any(peer, serving)]
     if not able:
         return NOBODY + (",".join(labels) or "(none)")
-    return ALL_REFUSED if any(fit(peer, need) for peer in able) else ALL_BUSY
+    return ALL_REFUSED if any(_fit(peer, serving) for peer in able) else ALL_BUSY
 
 
 def nak(peer: PeerEntry, now: float) -> float:
@@ -125,11 +158,7 @@ def settle(peer: PeerEntry, now: float) -> None:
         del peer.reserved[job_id]
 
 
-def _offers(peer: PeerEntry, need: Requirements) -> Iterable[tuple[tuple[str, str], int]]:
-    """Resources of ``peer`` that match, with the free slots it advertised."""
-    for agent in peer.inventory.agents:
-        if serves(need, agent.labels, agent.gate):
-            yield ("agent", agent.agent_id), agent.free
-    for backend in peer.inventory.backends:
-        if any(serves(need, one.labels, one.gate) for one in backend.sets):
-            yield ("backend", backend.name), backend.free
+def _offers_any(peer: PeerEntry, serving: Matching) -> bool:
+    return any(serving(agent.labels, agent.gate) for agent in peer.inventory.agents) or any(
+        serving(one.labels, one.gate) for backend in peer.inventory.backends for one in backend.sets
+    )

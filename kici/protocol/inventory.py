@@ -4,6 +4,7 @@ Labels and gates are canonical (trimmed, lower case) here, so that routing only 
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -13,6 +14,10 @@ from kici.protocol.labels import canonical_set
 
 #: Entries beyond this are not read: a heartbeat of 25 MiB must not fill the registry.
 MAX_ENTRIES = 2000
+#: Sets of labels that peers have in common: thousands say the same few. Kept are those that
+#: came last, and none that is large.
+_MAX_SHARED = 1024
+_MAX_SHARED_CHARACTERS = 2000
 
 
 class _AgentHeard(Part, frozen=True, kw_only=True):
@@ -97,8 +102,8 @@ def _agent(heard: _AgentHeard) -> Agent:
     free = max(0, int(heard.max_concurrency - heard.active_jobs))
     return Agent(
         heard.agent_id,
-        canonical_set(heard.labels),
-        canonical_set(heard.mandatory_labels or ()),
+        _labels(heard.labels),
+        _labels(heard.mandatory_labels or ()),
         free,
     )
 
@@ -116,6 +121,18 @@ def _label_sets(heard: _BackendHeard) -> tuple[LabelSet, ...]:
     if len(gates) != len(heard.label_sets):
         return ()
     return tuple(
-        LabelSet(canonical_set(labels), canonical_set(gate))
+        LabelSet(_labels(labels), _labels(gate))
         for labels, gate in zip(heard.label_sets, gates, strict=True)
     )
+
+
+def _labels(labels: tuple[str, ...]) -> frozenset[str]:
+    """Canonical; equal ones are mostly one object, which is small to keep and quick to compare."""
+    if len(labels) + sum(map(len, labels)) > _MAX_SHARED_CHARACTERS:
+        return canonical_set(labels)
+    return _shared(labels)
+
+
+@lru_cache(_MAX_SHARED)
+def _shared(labels: tuple[str, ...]) -> frozenset[str]:
+    return canonical_set(labels)

@@ -51,3 +51,12 @@ def test_entries_beyond_the_bound_are_not_read():
     found = read_inventory(heard([agent(str(n)) for n in range(MAX_ENTRIES + 5)]))
     assert len(found.agents) == MAX_ENTRIES
     assert found.rejected == 5
+
+
+def test_labels_that_many_peers_share_are_kept_once_and_huge_ones_not_at_all():
+    one, other = (read_inventory(heard([agent("a")])).agents[0] for _ in range(2))
+    assert one.labels is other.labels
+    huge = [f"label-{number}" for number in range(1000)]
+    many = [read_inventory(heard([agent("a") | {"labels": huge}])).agents[0] for _ in range(2)]
+    assert many[0].labels == many[1].labels
+    assert many[0].labels is not many[1].labels
