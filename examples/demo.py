@@ -1,7 +1,7 @@
 """make demo: one machine, the whole chain, one real job, nothing left behind.
 
 Starts the embedded coordinator and a worker on free loopback ports, joins with a fresh token,
-runs ``examples/hello.yaml`` (which clones a small git repository made here; one of its steps has
+runs ``examples/demo.yaml`` (which clones a small git repository made here; one of its steps has
 a secret that must come out masked), follows the live log, prints a summary, stops everything.
 Exit code 0 when the job succeeded and the secret stayed secret.
 """
@@ -38,9 +38,9 @@ def make_repository(path: Path) -> str:
 
 
 def job_file(root: Path, repository: Path, sha: str) -> Path:
-    """``hello.yaml`` with the repository that was just made."""
-    text = (ROOT / "examples/hello.yaml").read_text()
-    path = root / "hello.yaml"
+    """``demo.yaml`` with the repository that was just made."""
+    text = (ROOT / "examples/demo.yaml").read_text()
+    path = root / "demo.yaml"
     path.write_text(text.replace("@REPOSITORY@", f"file://{repository}").replace("@SHA@", sha))
     return path
 
