@@ -1,5 +1,6 @@
 """The coordinator's process: bind, serve, tick, leave in order (C57)."""
 
+import fcntl
 import logging
 import os
 import resource
@@ -31,6 +32,7 @@ BACKLOG = 4096
 STALL_S = 60.0
 #: How long peers get to answer our close.
 LEAVE_S = 5.0
+LOCK_FILE = "lock"
 EXIT_OK = 0
 EXIT_CONFIG = 2
 
@@ -38,6 +40,7 @@ EXIT_CONFIG = 2
 def run(settings: CoordinatorSettings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. The caller has monkey-patched."""
     try:
+        lock = _own(settings.data_dir)
         service = Service(settings)
         token = admin_token(settings.data_dir)
         listener = _bind(settings)
@@ -61,7 +64,23 @@ def run(settings: CoordinatorSettings) -> int:
     gevent.killall(loops)
     server.stop(timeout=1.0)
     service.store.close()
+    os.close(lock)
     return EXIT_OK
+
+
+def _own(data_dir: str) -> int:
+    """A locked descriptor, kept while we run: two coordinators on one database would place
+    each other's jobs, and the commands would find the one that started last."""
+    try:
+        lock = os.open(Path(data_dir) / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError([Problem(data_dir, f"cannot be used: {error.strerror}")]) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise ConfigError([Problem(data_dir, "another coordinator runs on it")]) from None
+    return lock
 
 
 def _allow_many_files() -> None:

@@ -261,6 +261,25 @@ def test_port_in_use_is_a_clear_error(bystander, tmp_path):
     assert "cannot listen" in ended.stderr
 
 
+def test_second_coordinator_on_one_data_directory_is_refused(tmp_path):
+    words = ("run", "--data-dir", tmp_path / "d", "--host", "127.0.0.1", "--port", "0")
+    first = subprocess.Popen(
+        command("coordinator", *words, "--port-file", tmp_path / "port"),
+        env=clean_env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        eventually((tmp_path / "port").exists)
+        second = subprocess.run(
+            command("coordinator", *words), env=clean_env(), capture_output=True, text=True,
+            timeout=20,
+        )  # fmt: skip
+        assert second.returncode == 2
+        assert "another coordinator runs on it" in second.stderr
+    finally:
+        first.terminate()
+        assert first.wait(20) == 0
+
+
 def test_wrong_settings_are_reported_together(tmp_path):
     env = clean_env(KICI_COORDINATOR_PROT="1", KICI_COORDINATOR_PORT="x", KICI_LOG_LEVEL="loud")
     ended = subprocess.run(
