@@ -71,6 +71,8 @@ class TestEngine:
             assert time.monotonic() < deadline, f"{self.runtime} does not die"
             time.sleep(0.02)
         self.socket.unlink(missing_ok=True)
+        # Another process may have its number by now: dockerd would not start.
+        (self.directory / "engine.pid").unlink()
 
     def build_image(self):
         self._tool("image", str(self.directory), _BASE)
