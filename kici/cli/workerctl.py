@@ -27,6 +27,7 @@ _EXIT_NO_WORKER = 4
 #: waited for as long as a drain may take. The service manager's own limit is above that.
 _HANDOVER_S = 335.0
 _POLL_S = 0.02
+_PLACE_HINT = "is KICI_RUNTIME_DIR or KICI_DATA_DIR set as the worker has it?"
 
 
 class _Options(ClientOptions):
@@ -47,13 +48,17 @@ def _socket_path() -> str:
 
 
 def main() -> NoReturn:
+    if sys.argv[1:2] in (["-h"], ["--help"]):
+        print((__doc__ or "").strip())
+        sys.exit(0)
     try:
         path = _socket_path()
     except places.Unusable as error:
         print(f"kici-workerctl: {error}", file=sys.stderr)
         sys.exit(_EXIT_NO_WORKER)
     if not os.access(path, os.R_OK | os.W_OK):
-        why = "not permitted" if os.path.exists(path) else "no worker runs there"
+        there = os.path.exists(path)
+        why = "not permitted" if there else f"no worker runs there ({_PLACE_HINT})"
         print(f"kici-workerctl: {path}: {why}", file=sys.stderr)
         sys.exit(_EXIT_NO_WORKER)
     arguments = sys.argv[1:] or ["status"]

@@ -25,7 +25,9 @@ def open_listener(host: str, port: int) -> socket.socket:
         return _listen(family, kind, protocol, address)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise PortUnavailable(f"Cannot listen on {host} port {port}: {reason}") from error
+        raise PortUnavailable(
+            f"Cannot listen on {host} port {port}: {reason} (KICI_HOST and KICI_PORT set them)"
+        ) from error
 
 
 def _listen(family: int, kind: int, protocol: int, address: tuple) -> socket.socket:

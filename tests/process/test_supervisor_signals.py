@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import time
+from types import SimpleNamespace
 
 from tests.support.supervised import CHILDREN, is_alive, sigterm_and_wait, wait_for
 
@@ -193,6 +194,15 @@ def test_workerctl_shows_the_three_children_on_a_private_socket(supervised):
     assert worker.wait() == 0
     assert "Graceful shutdown complete" in worker.messages()
     assert not path.exists()
+
+
+def test_workerctl_explains_itself_without_a_worker_and_says_where_it_looked(tmp_path):
+    nobody = SimpleNamespace(directory=tmp_path)
+    shown = _workerctl(nobody, "--help")
+    assert (shown.returncode, "handover" in shown.stdout) == (0, True)
+    missing = _workerctl(nobody, "status")
+    assert missing.returncode == 4
+    assert "no worker runs there (is KICI_RUNTIME_DIR" in missing.stderr
 
 
 def _workerctl(worker, *arguments: str) -> subprocess.CompletedProcess:
