@@ -200,7 +200,7 @@ SECTIONS: tuple[Section, ...] = (
         _row("KICI_BASE_PATH", "base_path", base_path, "path", "/", "reference",
              "Prefix of all routes."),
         _row("KICI_ADMIN_TOKEN", "admin_token", secret, "text (secret)", "", "ours",
-             "Bearer token that changing requests must carry. Unset: whoever reaches the port may."),
+             "Bearer token that changing requests must carry. Unset: all who reach the port may."),
         _row("KICI_ADMIN_TOKEN_FILE", "admin_token_file", text, "path", "", "ours",
              "File with that token."),
         _row("KICI_ALLOWED_HOSTS", "allowed_hosts", comma_list, "names, comma-separated", "",
