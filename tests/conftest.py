@@ -17,15 +17,14 @@ REAL_PARTS = {
     "debian": "needs Debian's packaging tools: make test-all",
 }
 
+#: Test -> its outcome over all its parameters.
+_results: dict[str, str] = {}
+
 
 def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="run the tests that need real parts too")
     parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run (CI)")
     parser.addoption("--results", help="write {test: outcome} as JSON, for docs/conformance.py")
-
-
-def pytest_configure(config):
-    config.kici_results = {}
 
 
 def pytest_collection_modifyitems(config, items):
@@ -39,19 +38,29 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
+    """A worker's report must be sendable: some tests log lone surrogates on purpose."""
     report = (yield).get_result()
-    test = f"{Path(item.fspath).relative_to(ROOT)}::{item.originalname or item.name}"
-    results = item.config.kici_results
+    report.sections = [
+        (name, text.encode("utf-8", "replace").decode()) for name, text in report.sections
+    ]
+
+
+def pytest_runtest_logreport(report):
+    """Seen by the controller, whether tests run in this process or in workers (``-n``)."""
+    file, *_classes, name = report.nodeid.partition("[")[0].split("::")
+    test = f"{file}::{name}"
     if report.failed:
-        results[test] = "failed"
+        _results[test] = "failed"
     elif report.skipped:
-        results.setdefault(test, "skipped")
-    elif report.when == "call" and results.get(test) != "failed":
-        results[test] = "passed"
+        _results.setdefault(test, "skipped")
+    elif report.when == "call" and _results.get(test) != "failed":
+        _results[test] = "passed"
 
 
 def pytest_sessionfinish(session, exitstatus):
-    results = session.config.kici_results
+    results = _results
+    if hasattr(session.config, "workerinput"):
+        return
     path = session.config.getoption("--results")
     if path:
         known = json.loads(Path(path).read_text()) if Path(path).exists() else {}
