@@ -208,7 +208,7 @@ class Outbox:
         try:
             data = path.read_bytes()
             if is_open and not data:
-                content = records.decode_open_name(path.name, self._known_urls.by_hash)
+                content = records.decode_open_name(path.name, self._known_urls.meanings(self._urls))
             else:
                 content = records.decode(data, is_open=is_open)
         except (OSError, ValueError, RecursionError) as error:

@@ -25,6 +25,10 @@ class Urls:
                 if records.owner_hash(url) == path.stem:
                     self.by_hash[path.stem] = url
 
+    def meanings(self, configured: Collection[str]) -> dict[str, str]:
+        """Hash -> URL; what is configured needs no file to be understood."""
+        return {records.owner_hash(url): url for url in configured} | self.by_hash
+
     def keep(self, url: str) -> None:
         """Make sure that ``url`` is found again."""
         owner = records.owner_hash(url)

@@ -194,9 +194,10 @@ def test_an_open_record_of_a_url_that_is_configured_no_more_keeps_its_owner(make
 # P57
 def test_a_name_whose_url_nobody_knows_is_put_aside(make, tmp_path):
     make().open(KEY, None)
-    for path in (tmp_path / "outbox").glob("*.url"):
-        path.write_text("ws://another")
-    assert make().keys(is_open=True) == []
+    (path,) = (tmp_path / "outbox").glob("*.url")
+    path.write_text("ws://another")
+    assert make().keys(is_open=True) == [KEY]
+    assert make("ws://new").keys(is_open=True) == []
     assert [name[-4:] for name in names(tmp_path)] == [".bad"]
 
 
