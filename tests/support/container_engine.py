@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -68,17 +69,22 @@ class TestEngine:
 
     def kill(self):
         """SIGKILL; ``start`` brings it back with what it had."""
-        # Docker's containerd dies with it, and a start that still sees it waits for it in vain.
-        child = self.directory / "exec" / "containerd" / "containerd.pid"
-        pids = [self.pid, *([int(child.read_text())] if child.exists() else [])]
+        # Docker's containerd dies with it. Where nobody reaps orphans both numbers stay taken,
+        # and a start that finds them in a file believes in them.
+        theirs = self.directory / "exec" / "containerd" / "containerd.pid"
+        files = [self.directory / "engine.pid", *([theirs] if theirs.exists() else [])]
+        pids = [int(file.read_text()) for file in files]
         os.kill(pids[0], signal.SIGKILL)
         deadline = time.monotonic() + 10
         while any(Path(f"/proc/{pid}/exe").exists() for pid in pids):
             assert time.monotonic() < deadline, f"{self.runtime} does not die"
             time.sleep(0.02)
-        self.socket.unlink(missing_ok=True)
-        # Another process may have its number by now: dockerd would not start.
-        (self.directory / "engine.pid").unlink()
+        for file in (*files, self.socket):
+            file.unlink(missing_ok=True)
+
+    def answers(self):
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
 
     def build_image(self):
         self._tool("image", str(self.directory), _BASE)
