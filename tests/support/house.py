@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sys.executable).parent
@@ -35,12 +36,6 @@ def wait_for(condition: Callable[[], T], what: str, timeout_s: float = 20.0) -> 
             return value
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def http(
@@ -192,13 +187,18 @@ scalers:
             self.worker_env(token),
             self.root / "worker.log",
         )
-        wait_for(lambda: self.web("GET", "/health")[0] == 200, "worker answers", START_S)
+        wait_for(lambda: self._answers(), "worker answers", START_S)
         if connected:
             wait_for(
                 lambda: self.status().get("coordinatorConnection") == "connected",
                 "worker connected",
             )
             wait_for(lambda: self.pool_ready(), "pool has told its scalers")
+
+    def _answers(self) -> bool:
+        assert self.worker is not None
+        assert self.worker.running(), f"the worker ended: {self.worker.lines()[-1:]}"
+        return self.web("GET", "/health")[0] == 200
 
     def start(self) -> "House":
         self.start_coordinator()

@@ -1,7 +1,6 @@
 """The real peer process; the test plays supervisor, pool and web on its links."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -137,9 +136,3 @@ class PeerChild:
 
     def __exit__(self, *_error):
         self.kill()
-
-
-def free_port():
-    """A port nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]

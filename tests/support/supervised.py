@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.ports import free_port
+
 PROGRAM = Path(__file__).with_name("fake_children.py")
 ROOT = PROGRAM.parents[2]
 CHILDREN = ("peer", "pool", "web")
@@ -25,12 +27,6 @@ def wait_for(condition: Callable[[], object], what: str, within_s: float = WAIT_
             return value
         time.sleep(0.005)
     raise AssertionError(f"waited {within_s} s for {what}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def is_alive(pid: int) -> bool:
