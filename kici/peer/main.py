@@ -167,8 +167,9 @@ class Peer:
         log.info("Worker mode — connecting to coordinator(s)", extra=fields)
         if len(urls) == 1:
             log.warning(
-                "Only one coordinator URL is configured; a worker must be connected to every "
-                "coordinator that shares the database, or jobs longer than two minutes are lost"
+                "Only one coordinator URL is configured: right for a single coordinator; of "
+                "several that share a database each must be named, or jobs longer than two "
+                "minutes are lost"
             )
         for url in filter(is_exposed, urls):
             log.warning("Coordinator link is not protected by TLS", extra={"url": shown_url(url)})
