@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items):
     """The limit counts in the child: here, the first test of a file waits for all of them."""
     if _REPORTS not in os.environ:
         for item in items:
-            if item.get_closest_marker("engine"):
+            if Path(__file__).parent in item.path.parents and item.get_closest_marker("engine"):
                 item.add_marker(pytest.mark.timeout(0), append=False)
 
 
@@ -51,8 +51,9 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item, nextitem):
     """Tell what the child of ``item`` reported, unless this is one or it is to be skipped."""
-    skipped = item.get_closest_marker("skip")
-    if _REPORTS in os.environ or skipped or not item.get_closest_marker("engine"):
+    # The hook hears of every test of the run; other folders start engines of their own.
+    ours = Path(__file__).parent in item.path.parents and item.get_closest_marker("engine")
+    if _REPORTS in os.environ or not ours or item.get_closest_marker("skip"):
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     runtime = item.callspec.params["engine"]
