@@ -129,12 +129,17 @@ class Dispatcher:
         """The peer is back: its jobs are no longer in danger; what it had not answered is
         offered again, what it shall cancel is said again."""
         peer = self._registry.get(instance_id)
-        for job in self.placement.held_by(instance_id):
+        held = list(self.placement.held_by(instance_id))
+        for job in held:
             job.gone_until = None
-            if job.state is HeldState.OFFERED and peer is not None:
-                self.placement.offer_again(job, peer, now)
-            elif job.state is HeldState.CANCELLING:
+        for job in held:
+            if job.state is HeldState.CANCELLING:
                 self._endings.send_cancel(job)
+            elif job.state is HeldState.OFFERED and peer is not None:
+                try:
+                    self.placement.offer_again(job, peer, now)
+                except StoreError as error:
+                    _log.error("Database refused", extra={"error": str(error)})
 
     def left(self, instance_id: str, now: float) -> None:
         """The peer's connection is over; its jobs wait for it (C49)."""

@@ -81,6 +81,8 @@ class Placement:
     def offer_again(self, job: HeldJob, peer: PeerEntry, now: float) -> None:
         """The peer reconnected before it answered: the same job id again, which a worker that
         holds it acknowledges without starting it twice (4.7)."""
+        # Whatever becomes of this offer (a database that refuses), the job is judged.
+        job.ack_until = now + ACK_TIMEOUT_S
         self._send(job, peer, now)
 
     def can_wait(self, job: HeldJob) -> bool:

@@ -384,6 +384,20 @@ def test_deadline_on_a_full_disk_is_judged_again_later(running, monkeypatch):
     assert world.state(job) == "failed"
 
 
+# C36, C52
+def test_offer_that_a_full_disk_kept_back_on_reconnect_is_judged_later(world, monkeypatch):
+    world.connect("w1", native())
+    job = world.submit()
+    world.offer("w1")
+    world.restart()
+    with monkeypatch.context() as patched:
+        refuse(patched, world)
+        world.connect("w1", native())
+        world.pass_time(1)
+    world.pass_time(16)  # the acknowledgement's 15 s
+    assert world.state(job) == "queued"
+
+
 def test_absurd_numbers_of_a_worker_are_stored_as_what_fits(running):
     world, job, reroute = running
     odd = {"timestamp": 1e300, "step_index": -1e300}
