@@ -162,7 +162,11 @@ class Run:
                 wait_for(lambda j=job_id: self._state(j) in ENDS, f"end of {job_id}", left)
             wait_for(lambda: not self.house.agents(), "no agent left when idle", 30)
             outbox = self.root / "data/worker-outbox"
-            wait_for(lambda: not any(outbox.glob("*__*")), "outbox empty", 30)
+            try:
+                wait_for(lambda: not any(outbox.glob("*__*")), "outbox empty", 30)
+            except AssertionError as error:
+                left = [path.name for path in outbox.glob("*__*")]
+                raise AssertionError(f"{error}: {left}") from None
         except AssertionError as error:
             rows = {job_id: self.house.job(job_id).get("state") for job_id in self.jobs}
             self.violations.append(f"stuck: {error}; jobs {rows}")
