@@ -135,11 +135,21 @@ def test_the_alert_rules_use_only_names_that_exist(web: WebChild) -> None:
     assert used - exposed(web) == set()
 
 
+#: ``scalerType`` and ``machinePool`` are the reference's own label names (worker surface 6.2):
+#: dashboards carry over, so promtool's taste yields. Nothing else may be said.
+STYLE = re.compile(
+    rb"kici_orch_scaler_(cpus|memory_bytes)_used label names should be written in 'snake_case'"
+    rb" not 'camelCase'"
+)
+
+
 def promtool(*words: str, text: bytes = b"") -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed (make test-all installs it)")
     done = subprocess.run(["promtool", *words], input=text, capture_output=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
+    said = [line for line in done.stderr.splitlines() if not STYLE.fullmatch(line.strip())]
+    assert said == [], done.stdout + done.stderr
+    assert done.returncode == 0 or done.stderr, done.stdout
 
 
 @pytest.mark.debian
