@@ -10,6 +10,8 @@ RUN = PYTHONPATH=. $(BIN)/python
 SEEDS ?= 1000
 # Most tests wait for real processes and clocks: more workers than cores pay.
 WORKERS ?= 4
+# --lf: only what failed in the run before.
+AGAIN ?=
 RESULTS = build/test-results.json
 
 .PHONY: help demo test test-debian test-all bench check chaos chaos-real conformance deb test-arm64 apt-repo clean
@@ -26,7 +28,7 @@ demo: $(BIN)/.ready ## one machine, whole chain: coordinator, worker, agent, one
 
 test: $(BIN)/.ready ## every test that needs no engine, systemd or browser
 	@mkdir -p build
-	$(RUN) -m pytest -rs -n $(WORKERS) --dist loadfile --results=$(RESULTS)
+	$(RUN) -m pytest -rs $(AGAIN) -n $(WORKERS) --dist loadfile --results=$(RESULTS)
 
 $(VENV_DEBIAN)/bin/.ready: setup.py packaging/requirements-debian13.txt
 	$(PYTHON313) packaging/make-venv $(VENV_DEBIAN) packaging/requirements-debian13.txt
@@ -38,7 +40,7 @@ test-debian: $(VENV_DEBIAN)/bin/.ready ## make test on Debian 13's versions (Pyt
 test-all: $(BIN)/.ready ## everything, on real engines, systemd and browser (root, Debian)
 	@mkdir -p build
 	packaging/install-real-parts
-	$(RUN) -m pytest -rs --all --results=$(RESULTS) $(if $(CI),--no-skips) \
+	$(RUN) -m pytest -rs $(AGAIN) --all --results=$(RESULTS) $(if $(CI),--no-skips) \
 	  -m "engine or systemd or browser or debian"
 
 check: $(BIN)/.ready ## ruff, format, mypy
