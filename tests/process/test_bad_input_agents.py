@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.attack import besieged, registration, resident_kib
+from tests.support.attack import besieged, mutated, registration, resident_kib
 from tests.support.house import wait_for
 
 TRANSCRIPTS = Path(__file__).parents[1] / "transcripts"
@@ -238,23 +238,6 @@ def test_an_agent_that_dies_in_its_job_again_and_again_costs_nothing(siege):
         assert report["state"] == "failed"
         assert "agent" in report["data"]["error"]
         back.close()
-
-
-def mutated(rng, frames):
-    """One recorded frame of an agent with something wrong about it."""
-    message = json.loads(rng.choice(frames))
-    for _ in range(rng.randint(1, 3)):
-        key = rng.choice([*message, "extra"])
-        odd = [None, -1, 2**70, 1.5, "", "\0", "x" * 3000, [], {}, [[]], True, "../..", "\x1b[2J"]
-        if rng.random() < 0.2:
-            message.pop(key, None)
-        else:
-            message[key] = rng.choice(odd)
-    text = json.dumps(message)
-    if rng.random() < 0.2:
-        at = rng.randrange(len(text))
-        text = text[:at] + rng.choice(["", "\0", '"', "\\", "}"]) + text[at + rng.randint(0, 3) :]
-    return text
 
 
 # A19 A20 A23a

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.attack import CREDENTIAL, TOKEN, WAIT_S, Vitals, besieged, reroute
+from tests.support.attack import CREDENTIAL, TOKEN, WAIT_S, Vitals, besieged, mutated, reroute
 from tests.support.house import House, wait_for
 from tests.support.scripted_coordinator import ScriptedCoordinator
 
@@ -308,22 +308,6 @@ def test_a_job_that_waits_too_long_in_the_queue_fails_and_says_so(siege):
     agent.job("job.status", dispatch, state="success")
     assert siege.ended("first")["state"] == "success"
     agent.close()
-
-
-def mutated(rng, messages):
-    message = json.loads(rng.choice(messages))
-    odd = [None, -1, 2**70, 1.5, "", "\0", "x" * 3000, [], {}, [[]], True, "../..", "\x1b[2J"]
-    for _ in range(rng.randint(1, 3)):
-        key = rng.choice([*message, "extra"])
-        if rng.random() < 0.2:
-            message.pop(key, None)
-        else:
-            message[key] = rng.choice(odd)
-    text = json.dumps(message)
-    if rng.random() < 0.2:
-        at = rng.randrange(len(text))
-        text = text[:at] + rng.choice(["", "\0", '"', "\\", "}"]) + text[at + rng.randint(0, 3) :]
-    return text
 
 
 # P68 P69

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.supervised import CHILDREN, free_port, is_alive, wait_for
+from tests.support.supervised import CHILDREN, alive, free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +75,7 @@ def worker(tmp_path):
         made.process.kill()
     made.process.wait()
     for pid in pids:
-        wait_for(lambda pid=pid: not is_alive(pid), f"the end of child {pid}")
+        wait_for(lambda pid=pid: not alive(pid), f"the end of child {pid}")
 
 
 # W122

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.support.supervised import CHILDREN, WAIT_S, is_alive, wait_for
+from tests.support.supervised import CHILDREN, WAIT_S, alive, wait_for
 
 
 @pytest.mark.parametrize("victim", CHILDREN)
@@ -55,7 +55,7 @@ def test_children_leave_when_the_supervisor_is_killed(supervised):
     worker.signal(signal.SIGKILL)
     worker.wait()
     for pid in pids.values():
-        wait_for(lambda pid=pid: not is_alive(pid), "the end of an orphan", 5)
+        wait_for(lambda pid=pid: not alive(pid), "the end of an orphan", 5)
 
 
 def test_no_child_holds_a_descriptor_that_is_not_its_own(supervised):

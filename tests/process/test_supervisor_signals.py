@@ -7,7 +7,7 @@ import subprocess
 import time
 from types import SimpleNamespace
 
-from tests.support.supervised import CHILDREN, is_alive, sigterm_and_wait, wait_for
+from tests.support.supervised import CHILDREN, alive, sigterm_and_wait, wait_for
 
 
 # W122 W128 W129
@@ -78,7 +78,7 @@ def test_a_third_signal_kills_everything(supervised):
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 1
     assert time.monotonic() - began < 2
-    assert not any(is_alive(pid) for pid in pids.values())
+    assert not any(alive(pid) for pid in pids.values())
 
 
 # W132
@@ -171,7 +171,7 @@ def test_an_uncaught_error_in_the_supervisor_is_logged_and_ends_the_children(sup
     assert worker.wait() == 1
     crashed = next(line for line in worker.lines() if line["message"] == "Uncaught exception")
     assert "TypeError" in crashed["stack"]
-    assert not any(is_alive(pid) for pid in pids.values())
+    assert not any(alive(pid) for pid in pids.values())
 
 
 def test_workerctl_shows_the_three_children_on_a_private_socket(supervised):

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.support.supervised import CHILDREN, is_alive, sigterm_and_wait, wait_for
+from tests.support.supervised import CHILDREN, alive, sigterm_and_wait, wait_for
 
 #: Seconds between pings, and of silence until a child is killed.
 QUICK_PINGS = {"TEST_PINGS": "[0.1, 2.0]"}
@@ -100,4 +100,4 @@ def test_without_linux_s_calls_orphans_leave_too(supervised):
     worker.signal(signal.SIGKILL)
     worker.wait()
     for pid in pids.values():
-        wait_for(lambda pid=pid: not is_alive(pid), "the end of an orphan", 10)
+        wait_for(lambda pid=pid: not alive(pid), "the end of an orphan", 10)

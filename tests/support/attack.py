@@ -10,6 +10,7 @@ Every wait has a deadline. ``unharmed`` is the point: no process died, none keep
 
 import contextlib
 import json
+import random
 import subprocess
 import time
 from collections.abc import Iterator
@@ -238,3 +239,20 @@ def besieged(
         yield siege
     finally:
         siege.close()
+
+
+def mutated(rng: random.Random, frames: list[str]) -> str:
+    """One of the recorded ``frames`` (JSON texts) with something wrong about it."""
+    message = json.loads(rng.choice(frames))
+    for _ in range(rng.randint(1, 3)):
+        key = rng.choice([*message, "extra"])
+        odd = [None, -1, 2**70, 1.5, "", "\0", "x" * 3000, [], {}, [[]], True, "../..", "\x1b[2J"]
+        if rng.random() < 0.2:
+            message.pop(key, None)
+        else:
+            message[key] = rng.choice(odd)
+    text = json.dumps(message)
+    if rng.random() < 0.2:
+        at = rng.randrange(len(text))
+        text = text[:at] + rng.choice(["", "\0", '"', "\\", "}"]) + text[at + rng.randint(0, 3) :]
+    return text

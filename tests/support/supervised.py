@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.house import alive
 from tests.support.ports import free_port
 
 PROGRAM = Path(__file__).with_name("fake_children.py")
@@ -27,15 +28,6 @@ def wait_for(condition: Callable[[], object], what: str, within_s: float = WAIT_
             return value
         time.sleep(0.005)
     raise AssertionError(f"waited {within_s} s for {what}")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
-    return bool(shown.stdout.strip()) and not shown.stdout.startswith("Z")
 
 
 class Supervised:
@@ -122,7 +114,7 @@ class Supervised:
             self.process.kill()
             self.process.wait()
         for pid in self.pids_seen:
-            wait_for(lambda pid=pid: not is_alive(pid), f"the end of child {pid}")
+            wait_for(lambda pid=pid: not alive(pid), f"the end of child {pid}")
         stderr = (self.directory / "stderr").read_text()
         assert "Traceback" not in stderr, stderr
 
