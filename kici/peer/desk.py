@@ -1,5 +1,6 @@
 """Jobs between the pool, the outbox and the coordinators: the peer's middle (house.md 3)."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +18,6 @@ from kici.contracts.link.jobs import (
     JobLogged,
     JobProgressed,
     JobStored,
-    LogCredit,
     OutboxState,
     ScalerReported,
 )
@@ -27,18 +27,15 @@ from kici.peer.disk import Disk
 from kici.peer.notes import note
 from kici.peer.outbox import Outbox
 from kici.peer.publish import Publisher
-from kici.peer.spool import Frame, Spool
+from kici.peer.relaying import Relaying
+from kici.peer.spool import Spool
 from kici.protocol.machine import Action, Actions, Forget, Note, Tell
-from kici.protocol.offers import Conclude, Offers, Promise, Reply, Report
+from kici.protocol.offers import Conclude, Offers, Promise, Reply, Report, Stored
 from kici.protocol.peer_actions import Joined, Offered, Receipted
 from kici.shell.child import ChildShell
 
 log = logging.getLogger("kici.peer")
 
-#: Log bytes the pool may have on their way to us; given back as they leave.
-CREDIT_BYTES = 2**20
-#: Given back in such steps, not for each line.
-_REFUND_BYTES = 64 * 1024
 #: A confirmed record may stay this long, so that many deletions are one task.
 FORGET_AFTER_S = 0.2
 #: Records of URLs that are configured no more go to any coordinator after this long (5.3).
@@ -57,13 +54,15 @@ class PeerDesk:
         self._offers = offers
         self._publisher = publisher
         self._started_at = time.monotonic()
-        self._unrefunded = 0
-        #: Jobs whose open record is being written -> their frames, in order.
-        self._promising: dict[JobKey, list[tuple[Frame, int]]] = {}
+        self.relaying = Relaying(shell, offers)
         self._confirmed: list[JobKey] = []
         self.changed = Event()  # offers may have a new deadline
         self.disk = Disk()
         self.coordinators: Mapping[str, Coordinator] = {}
+
+    def serve(self, coordinators: Mapping[str, Coordinator]) -> None:
+        """They are made with the desk at hand, so they come second."""
+        self.coordinators = self.relaying.coordinators = coordinators
 
     # --- from coordinators (peer/seam.py) ------------------------------------------------
 
@@ -117,28 +116,17 @@ class PeerDesk:
             case JobDispatched():
                 self._offers.dispatched(message.key)
             case JobProgressed() | ScalerReported():
-                self._relay(message.key, message.frame, 0, 0)
+                self.relaying.relay(message.key, message.frame)
             case JobLogged():
-                self._relay(message.key, message.frame, message.n_lines, len(message.frame))
+                self.relaying.relay(message.key, message.frame, message.n_lines, len(message.frame))
             case JobFinished():
                 self.perform(self._offers.finished(message.key, message.frame))
 
     def pool_started(self) -> None:
         """A new pool: it has no log credit and knows nothing that no agent tells it."""
-        self._unrefunded = 0
-        self.grant()
+        self.relaying.grant()
         self.perform(self._offers.pool_restarted())
         self.say_outbox_again()
-
-    def grant(self) -> None:
-        self._shell.tell("pool", LogCredit(n_bytes=CREDIT_BYTES))
-
-    def refund(self, n_bytes: int) -> None:
-        """Log bytes have left: the pool may send as many again."""
-        self._unrefunded += n_bytes
-        if self._unrefunded >= _REFUND_BYTES:
-            amount, self._unrefunded = self._unrefunded, 0
-            self._shell.tell("pool", LogCredit(n_bytes=amount))
 
     def say_outbox_again(self) -> None:
         """To the pool, too, after what the disk has still to do: a job whose end is on its
@@ -160,8 +148,10 @@ class PeerDesk:
 
     def perform(self, actions: Actions) -> None:
         """Do ``actions``; a list that needs the disk is done in the disk's order."""
-        if any(isinstance(action, Promise | Conclude | Forget) for action in actions):
-            self._promising.update({a.key: [] for a in actions if isinstance(a, Promise)})
+        if any(isinstance(action, Promise | Conclude | Forget | Stored) for action in actions):
+            for action in actions:
+                if isinstance(action, Promise):
+                    self.relaying.hold(action.key)
             self.disk.put(partial(self._perform_stored, actions))
             return
         for action in actions:
@@ -177,11 +167,13 @@ class PeerDesk:
                     self._conclude(action)
                 case Forget():
                     self._forget(action.key)
+                case Stored():
+                    self._stored(action.key)
                 case _:
                     self._perform_one(action)
         for action in actions:
             if isinstance(action, Promise):
-                self._promised(action.key)
+                self.relaying.promised(action.key)
         self.say_outbox(to_pool=False)
 
     def _perform_one(self, action: Action) -> None:
@@ -207,7 +199,7 @@ class PeerDesk:
             self._on_disk(self._outbox.open, key, self._coordinator_id(key))
         except OSError as error:
             ids = [action.ack.message_id for action in then if isinstance(action, Reply)]
-            self._refused(key)
+            self.relaying.refused(key)
             self.perform(self._offers.not_promised(key, ids, str(error)))
             return False
         return True
@@ -227,13 +219,24 @@ class PeerDesk:
         self._report_now(key)
 
     def _forget(self, key: JobKey) -> None:
-        """Confirmed records are deleted together with the next write, or a little later."""
+        """Confirmed records are deleted together with the next write, or a little later.
+
+        One that the disk refused is only a promise there, which a new peer would believe: it
+        goes at once, and only then the pool may let go.
+        """
         if self._outbox.is_unwritten(key):
-            # The disk refused it until now, so the pool still has its row.
-            self._shell.tell("pool", JobStored(key=key))
+            with contextlib.suppress(OSError):
+                self._on_disk(self._outbox.forget, key)
+            self._stored(key)
+            return
         if not self._confirmed:
             gevent.spawn_later(FORGET_AFTER_S, self.disk.put, self._forget_now)
         self._confirmed.append(key)
+
+    def _stored(self, key: JobKey) -> None:
+        """The pool's row may go; while it may not, the pool says the end again."""
+        if not self._outbox.is_unwritten(key):
+            self._shell.tell("pool", JobStored(key=key))
 
     def _forget_now(self) -> None:
         if self._confirmed:
@@ -265,29 +268,6 @@ class PeerDesk:
     def _coordinator_id(self, key: JobKey) -> str | None:
         coordinator = self.coordinators.get(key.owner)
         return coordinator.coordinator_id if coordinator else None
-
-    def _relay(self, key: JobKey, frame: bytes, n_lines: int, credit: int) -> None:
-        coordinator = self.coordinators.get(key.owner)
-        if coordinator is None or not self._offers.relays(key):
-            self.refund(credit)
-            if coordinator is not None:
-                coordinator.counters["frames_not_owned"] += 1
-            return
-        item = Frame(key.owner, key.run_id, key.job_id, n_lines, frame)
-        if key in self._promising:
-            # Nothing about a job goes out before its acknowledgement.
-            self._promising[key].append((item, credit))
-        else:
-            coordinator.outflow.put(item, credit)
-
-    def _promised(self, key: JobKey) -> None:
-        """The acknowledgement is on its way: now the frames that came meanwhile."""
-        for item, credit in self._promising.pop(key, ()):
-            self.coordinators[key.owner].outflow.put(item, credit)
-
-    def _refused(self, key: JobKey) -> None:
-        for _item, credit in self._promising.pop(key, ()):
-            self.refund(credit)
 
 
 def _nothing() -> None:

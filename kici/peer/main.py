@@ -93,20 +93,19 @@ class Peer:
             facts=host_facts,
             max_delay_ms=settings.max_reconnect_delay_s * 1000,
         )
+        refund = self._desk.relaying.refund
         self._coordinators = {
-            url: Coordinator(
-                index, url, shared, self._desk, Outflow(url, self._spool, self._desk.refund)
-            )
+            url: Coordinator(index, url, shared, self._desk, Outflow(url, self._spool, refund))
             for index, url in enumerate(urls)
         }
-        self._desk.coordinators = self._coordinators
+        self._desk.serve(self._coordinators)
         self._watch(publisher.worker)
         self._watch(self._desk.disk.worker)
 
     def serve(self) -> int:
         """Everything until ``leave``."""
         self._announce()
-        self._desk.grant()
+        self._desk.relaying.grant()
         # The pool may have started while the peer before this one was away or hung.
         self._desk.say_outbox_again()
         dialers = [gevent.spawn(each.run) for each in self._coordinators.values()]

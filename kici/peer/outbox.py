@@ -124,8 +124,12 @@ class Outbox:
         record = self._records.get(key)
         if record is None or record.state_open:
             return False
-        # Without fsync: should a power cut bring it back, it is sent and confirmed once more.
+        if record.unwritten is not None and record.promise is not None:
+            # All that the disk knows of the job: a power cut must not bring it back.
+            durable.remove(record.promise)
+            record.promise = None
         self._drop_promise(record)
+        # Without fsync: should a power cut bring it back, it is sent and confirmed once more.
         durable.discard(record.path)
         del self._records[key]
         return True

@@ -47,6 +47,12 @@ class Report(Action, frozen=True):
     key: JobKey
 
 
+class Stored(Action, frozen=True):
+    """Tell the pool that it may let go of ``key``, once no open record says otherwise."""
+
+    key: JobKey
+
+
 class _Stage(StrEnum):
     OFFERED = "offered"
     HELD = "held"
@@ -176,7 +182,7 @@ class Offers:
             self._withdrawn.discard(key)
             return [Tell("pool", JobStored(key=key))]
         if key in self._ended:
-            return [Tell("pool", JobStored(key=key))]
+            return [Stored(key)]
         job = self._jobs.setdefault(key, _Job(_Stage.CONCLUDED, confirmed=True))
         job.stage, job.payload, job.confirmed = _Stage.CONCLUDED, None, True
         return [Conclude(key, frame)]
