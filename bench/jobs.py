@@ -4,7 +4,7 @@ import time
 
 import msgspec
 
-from kici.contracts.wire.peer import JobReroute
+from kici.contracts.wire.peer.jobs import JobReroute
 
 _PAYLOAD = msgspec.Raw(
     b'{"ref":"refs/heads/main","after":"783c2cebbfeea40ce7cd7be3504d2b77a507f30b",'

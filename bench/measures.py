@@ -16,7 +16,7 @@ from bench.lines import flow
 from bench.report import Report
 from bench.work import Work
 from bench.worker_end import Rig, WorkerProcess, rig, scalers_of_host
-from kici.contracts.wire.peer import PeerJobCancel
+from kici.contracts.wire.peer.jobs import PeerJobCancel
 
 RUNS = 5
 IDLE_S = 60.0

@@ -21,7 +21,7 @@ from bench.work import Work
 from bench.worker_end import ROOT, SCRIPTS, rig
 from kici.contracts.link.views import AgentSlot
 from kici.contracts.wire import encode
-from kici.contracts.wire.peer import JobProgress, JobRerouteAck
+from kici.contracts.wire.peer.jobs import JobProgress, JobRerouteAck
 from kici.coordinator.store import Store
 from kici.coordinator.tokens import Tokens
 from kici.protocol.heartbeat import Advert, HostFacts

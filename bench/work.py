@@ -7,7 +7,7 @@ from bench.agent_end import Agent
 from bench.jobs import reroute
 from bench.worker_end import Rig
 from kici.contracts.states import WIRE_TERMINAL
-from kici.contracts.wire.peer import JobProgress, JobProgressAck, JobRerouteAck, PeerLogChunk
+from kici.contracts.wire.peer.jobs import JobProgress, JobProgressAck, JobRerouteAck, PeerLogChunk
 
 #: Every run of a bench offers jobs with numbers that the worker has never seen.
 _numbers = iter(range(1, 10**9))

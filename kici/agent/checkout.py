@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from kici.agent.native import JobRefused
 from kici.agent.steps import Outcome
-from kici.contracts.wire.agent import JobDispatch
+from kici.contracts.wire.agent.jobs import JobDispatch
 from kici.shell.secret_file import secret_file
 
 _SHA = re.compile(r"[0-9a-fA-F]{4,64}\Z")

@@ -7,7 +7,7 @@ from typing import Any
 
 from kici.agent.native import JobRefused, NativeJob, Step
 from kici.agent.steps import inherited_environment
-from kici.contracts.wire.agent import JobDispatch
+from kici.contracts.wire.agent.jobs import JobDispatch
 
 
 def job_environment(dispatch: JobDispatch, native: NativeJob, source: str) -> dict[str, str]:

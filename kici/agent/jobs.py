@@ -17,7 +17,7 @@ from kici.agent.results import Results
 from kici.agent.settings import AgentSettings
 from kici.agent.step_files import StepFiles
 from kici.agent.steps import GRACE_S, Commands, Interrupt, Outcome, inherited_environment
-from kici.contracts.wire.agent import JobDispatch
+from kici.contracts.wire.agent.jobs import JobDispatch
 from kici.shell.remove_tree import remove_tree
 
 #: Cloning a big repository over a slow line.

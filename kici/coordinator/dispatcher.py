@@ -9,7 +9,7 @@ import uuid
 import msgspec
 
 from kici.contracts.states import HeldState
-from kici.contracts.wire.peer import JobReroute
+from kici.contracts.wire.peer.jobs import JobReroute
 from kici.coordinator.document import JobSpec
 from kici.coordinator.endings import Endings
 from kici.coordinator.job import (

@@ -29,7 +29,7 @@ from typing import Any
 
 import msgspec
 
-from kici.contracts.wire.peer import Matcher
+from kici.contracts.wire.peer.jobs import Matcher
 from kici.coordinator.reading import Reader
 from kici.errors import ConfigError, Problem
 from kici.protocol.labels import BadLabels, requirements

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from kici.contracts.states import HELD_ENDED, HeldState
-from kici.contracts.wire.peer import PeerJobCancel
+from kici.contracts.wire.peer.jobs import PeerJobCancel
 from kici.coordinator.job import HeldJob
 from kici.coordinator.jobs import JobRows
 from kici.coordinator.logs import Logs

@@ -3,7 +3,7 @@
 import msgspec
 
 from kici.contracts.states import HELD_MOVES, HeldState, check_move
-from kici.contracts.wire.peer import JobReroute
+from kici.contracts.wire.peer.jobs import JobReroute
 from kici.protocol.labels import Requirements, requirements
 
 #: From sending the reroute to its acknowledgement (C36).

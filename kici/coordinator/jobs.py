@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from kici.contracts.states import HELD_ENDED, HeldState
-from kici.contracts.wire.peer import JobProgress
+from kici.contracts.wire.peer.jobs import JobProgress
 from kici.coordinator.store import Store
 from kici.coordinator.times import whole
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from gevent.event import Event
 
-from kici.contracts.wire.peer import LogLine, PeerLogChunk
+from kici.contracts.wire.peer.jobs import LogLine, PeerLogChunk
 from kici.coordinator.store import Store
 from kici.coordinator.times import whole
 from kici.protocol.line_numbers import MAX_STEPS, LineNumbers

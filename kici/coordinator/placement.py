@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 
 from kici.contracts.states import HeldState
-from kici.contracts.wire.peer import JobRerouteAck, PeerJobCancel
+from kici.contracts.wire.peer.jobs import JobRerouteAck, PeerJobCancel
 from kici.coordinator.job import ACK_TIMEOUT_S, SPAWN_LIMIT_S, SPAWN_WINDOW_S, HeldJob
 from kici.coordinator.jobs import JobRows
 from kici.coordinator.registry import Registry

@@ -3,7 +3,7 @@
 import logging
 
 from kici.contracts.states import WIRE_TERMINAL, HeldState, WireJobState
-from kici.contracts.wire.peer import (
+from kici.contracts.wire.peer.jobs import (
     JobProgress,
     JobProgressAck,
     JobRerouteAck,

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from kici.contracts.wire.peer import JobReroute
+from kici.contracts.wire.peer.jobs import JobReroute
 from kici.coordinator.document import JobSpec
 
 #: Peers never forward for us; what matters is that a receiver's check ``len(tried) >=

@@ -5,15 +5,9 @@ from time import monotonic
 
 from kici import __version__
 from kici.contracts.states import HeldState
-from kici.contracts.wire.peer import (
-    HeartbeatReceived,
-    JobProgress,
-    JobRerouteAck,
-    PeerCacheUploadRequest,
-    PeerCacheUploadResponse,
-    PeerLogChunk,
-    ScalerEvent,
-)
+from kici.contracts.wire.peer.fleet import PeerCacheUploadRequest, PeerCacheUploadResponse
+from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
+from kici.contracts.wire.peer.jobs import JobProgress, JobRerouteAck, PeerLogChunk, ScalerEvent
 from kici.coordinator.address import client_address
 from kici.coordinator.dispatcher import Dispatcher
 from kici.coordinator.jobs import JobRows

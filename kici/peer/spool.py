@@ -15,7 +15,7 @@ import msgspec
 from kici.contracts.link import JobKey
 from kici.contracts.link.views import SpoolState
 from kici.contracts.wire import Number, encode
-from kici.contracts.wire.peer import LogLine, PeerLogChunk
+from kici.contracts.wire.peer.jobs import LogLine, PeerLogChunk
 from kici.shell import durable
 from kici.shell.segments import Segments
 

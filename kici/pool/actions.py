@@ -9,7 +9,7 @@ from typing import Any
 
 from kici.config.model import ResourceSpec
 from kici.contracts.wire import Wire
-from kici.contracts.wire.agent import RegisterAck
+from kici.contracts.wire.agent.session import RegisterAck
 from kici.errors import RemoteError
 from kici.protocol.machine import Action
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from kici.contracts.link.jobs import JobDispatched
 from kici.contracts.states import WAITING, JobState
-from kici.contracts.wire.agent import JobCancel
+from kici.contracts.wire.agent.jobs import JobCancel
 from kici.pool import progress
 from kici.pool.actions import SendAgent
 from kici.pool.agents import Agent

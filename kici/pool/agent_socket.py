@@ -10,7 +10,8 @@ from gevent.event import AsyncResult
 from gevent.queue import Full, Queue
 
 from kici.contracts.wire import Wire, encode
-from kici.contracts.wire.agent import MAX_FRAME_BYTES, AgentRegister, RegisterAck
+from kici.contracts.wire.agent import MAX_FRAME_BYTES
+from kici.contracts.wire.agent.session import AgentRegister, RegisterAck
 from kici.errors import RemoteError
 from kici.pool.bundles import Bundle, BundleFailed
 from kici.pool.seam import TokenGrant

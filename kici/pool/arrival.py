@@ -1,7 +1,7 @@
 """Agents register and get lost (agent spec 1.8, 4.3, scaler spec 2.9, 2.10)."""
 
 from kici.contracts.states import AgentState, JobState
-from kici.contracts.wire.agent import RegisterAck
+from kici.contracts.wire.agent.session import RegisterAck
 from kici.errors import RemoteError
 from kici.pool import progress
 from kici.pool.actions import AnswerRegister

@@ -3,7 +3,7 @@
 import base64
 import binascii
 
-from kici.contracts.wire.agent import FleetBundleChunk, FleetBundleError
+from kici.contracts.wire.agent.services import FleetBundleChunk, FleetBundleError
 
 #: Agent-side time limit and size of one bundle.
 BUNDLE_TIMEOUT_S = 60.0

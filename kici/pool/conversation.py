@@ -4,14 +4,8 @@ from kici.contracts.link import JobKey
 from kici.contracts.link.jobs import JobDispatched, JobLogged, JobProgressed
 from kici.contracts.link.views import JobLogTail, StepView
 from kici.contracts.states import JobState
-from kici.contracts.wire.agent import (
-    AgentStatus,
-    JobAck,
-    JobReject,
-    JobStatus,
-    LogChunk,
-    StepStatus,
-)
+from kici.contracts.wire.agent.jobs import JobAck, JobReject, JobStatus, LogChunk, StepStatus
+from kici.contracts.wire.agent.session import AgentStatus
 from kici.pool import progress, reading, relay
 from kici.pool.adoption import run
 from kici.pool.agents import Agent

@@ -21,7 +21,7 @@ from kici.contracts.link.lifecycle import (
 )
 from kici.contracts.link.views import LogWatch
 from kici.contracts.states import AgentState, JobState
-from kici.contracts.wire.agent import LogChunk
+from kici.contracts.wire.agent.jobs import LogChunk
 from kici.pool import admission, arrival, conversation, reading, supply, timers
 from kici.pool.board import Board
 from kici.pool.capacity import CAPACITY_EVERY_S, agent_view, capacity, job_view

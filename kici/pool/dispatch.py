@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from kici.config.model import Resources
-from kici.contracts.wire.agent import JobDispatch
-from kici.contracts.wire.peer import JobReroute
+from kici.contracts.wire.agent.jobs import JobDispatch
+from kici.contracts.wire.peer.jobs import JobReroute
 from kici.pool.resources import BadResources, read_resources
 from kici.protocol.labels import BadLabels, Requirements, requirements
 

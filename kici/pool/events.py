@@ -6,7 +6,7 @@ import msgspec
 
 from kici.config.model import ScalerConfig
 from kici.contracts.wire import Wire
-from kici.contracts.wire.agent import AgentRegister
+from kici.contracts.wire.agent.session import AgentRegister
 from kici.pool.guards import Reading
 from kici.pool.scalers.base import BackendEvent, FoundAgent
 from kici.pool.seam import TokenGrant

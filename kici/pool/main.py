@@ -17,7 +17,7 @@ from kici.contracts.link.jobs import JobStored, SettingsChanged, TokenRevoked
 from kici.contracts.link.lifecycle import ConfigChanged, Hello, Leave
 from kici.contracts.link.views import SocketPassed
 from kici.contracts.wire import Wire
-from kici.contracts.wire.agent import AgentRegister, RegisterAck
+from kici.contracts.wire.agent.session import AgentRegister, RegisterAck
 from kici.errors import ConfigError, RemoteError
 from kici.pool.actions import (
     AdoptAgent,

@@ -5,7 +5,7 @@ from typing import Any
 from kici.contracts.link.jobs import JobFinished, JobLogged, JobProgressed
 from kici.contracts.states import WAITING, JobState
 from kici.contracts.wire import Number
-from kici.contracts.wire.agent import JobCancel
+from kici.contracts.wire.agent.jobs import JobCancel
 from kici.pool import relay
 from kici.pool.actions import SendAgent
 from kici.pool.agents import Agent

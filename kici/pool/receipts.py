@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from kici.contracts.states import WIRE_TERMINAL
 from kici.contracts.wire import Wire
-from kici.contracts.wire.agent import JobStatus
+from kici.contracts.wire.agent.jobs import JobStatus
 from kici.pool.seam import AgentConnection
 
 _ENDS = frozenset(str(state) for state in WIRE_TERMINAL)

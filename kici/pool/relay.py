@@ -10,8 +10,8 @@ import msgspec
 
 from kici.contracts.states import WIRE_TERMINAL, WireJobState
 from kici.contracts.wire import Number, encode
-from kici.contracts.wire.agent import JobStatus, LogChunk, StepStatus
-from kici.contracts.wire.peer import JobProgress, LogLine, PeerLogChunk, ScalerEvent
+from kici.contracts.wire.agent.jobs import JobStatus, LogChunk, StepStatus
+from kici.contracts.wire.peer.jobs import JobProgress, LogLine, PeerLogChunk, ScalerEvent
 
 #: Bounds of one ``peer.log.chunk`` (peer spec 4.11).
 MAX_LINES = 500

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from kici.contracts.wire import Wire
-from kici.contracts.wire.agent import AgentRegister, RegisterAck
+from kici.contracts.wire.agent.session import AgentRegister, RegisterAck
 from kici.errors import RemoteError
 
 

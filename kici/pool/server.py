@@ -14,12 +14,9 @@ from gevent.pool import Group
 
 from kici.contracts.link.views import SocketPassed
 from kici.contracts.wire import Wire
-from kici.contracts.wire.agent import (
-    MAX_FRAME_BYTES,
-    AgentRegister,
-    FleetLogsRequest,
-    RegisterAck,
-)
+from kici.contracts.wire.agent import MAX_FRAME_BYTES
+from kici.contracts.wire.agent.services import FleetLogsRequest
+from kici.contracts.wire.agent.session import AgentRegister, RegisterAck
 from kici.errors import RemoteError
 from kici.pool.agent_socket import AgentSocket
 from kici.pool.bundles import BUNDLE_TIMEOUT_S, MAX_BUNDLE_BYTES, Bundle, BundleFailed

@@ -1,7 +1,7 @@
 """Every deadline of the core, in one place (house.md habit 7)."""
 
 from kici.contracts.states import WAITING, AgentState, JobState
-from kici.contracts.wire.agent import JobCancel
+from kici.contracts.wire.agent.jobs import JobCancel
 from kici.pool import progress
 from kici.pool.actions import SendAgent
 from kici.pool.adoption import OUTBOX_WAIT_S, claim_open

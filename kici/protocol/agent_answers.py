@@ -4,7 +4,7 @@ index, classes ANS and REF; A64-A70), and what it takes without looking."""
 from collections.abc import Callable
 
 from kici.contracts.wire import Wire
-from kici.contracts.wire import agent as wire
+from kici.contracts.wire.agent import services as wire
 
 #: Taken and thrown away: nobody here acts on them. ``job.context`` holds secrets.
 DROPPED: tuple[type[Wire], ...] = (

@@ -8,21 +8,18 @@ from collections.abc import Callable
 
 import msgspec
 
-from kici.contracts.wire.agent import (
-    PROTOCOL_VERSION,
+from kici.contracts.wire.agent import PROTOCOL_VERSION, ToAgent
+from kici.contracts.wire.agent.jobs import JobCancel, JobDispatch
+from kici.contracts.wire.agent.services import FleetBundleError, FleetLogsRequest
+from kici.contracts.wire.agent.session import (
     AgentRegister,
     AuthFailure,
     AuthRequest,
     AuthSuccess,
     ConfigAck,
-    FleetBundleError,
-    FleetLogsRequest,
     Heartbeat,
     InFlightJob,
-    JobCancel,
-    JobDispatch,
     RegisterAck,
-    ToAgent,
 )
 from kici.protocol.agent_replay import announcements
 from kici.protocol.agent_slot import AgentSlot

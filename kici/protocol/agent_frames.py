@@ -5,9 +5,12 @@ import re
 import msgspec
 
 from kici.contracts.wire import Wire
-from kici.contracts.wire import agent as wire
+from kici.contracts.wire.agent import FromAgent
+from kici.contracts.wire.agent.jobs import LogChunk, StepStatus
+from kici.contracts.wire.agent.services import FleetBundleChunk, StepApprovalRequest
+from kici.contracts.wire.agent.session import AgentRegister, AuthRequest
 
-_from_agent = msgspec.json.Decoder(wire.FromAgent)
+_from_agent = msgspec.json.Decoder(FromAgent)
 #: What msgspec raises for bad input, deep nesting and bad UTF-8 included.
 _BAD_INPUT = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
 
@@ -46,16 +49,16 @@ def _decode(frame: str | bytes) -> Wire:
 
 def is_sound(message: Wire) -> bool:
     """The rules of section 2 that types do not say, and numbers that we can calculate with."""
-    if isinstance(message, wire.AuthRequest):
+    if isinstance(message, AuthRequest):
         return len(message.token) > 0 and message.protocol_version > 0
-    if isinstance(message, wire.AgentRegister):
+    if isinstance(message, AgentRegister):
         n = message.max_concurrency
         return message.agent_id != "" and (n is None or 0 < n <= _MAX_INDEX)
-    if isinstance(message, wire.StepStatus | wire.StepApprovalRequest):
+    if isinstance(message, StepStatus | StepApprovalRequest):
         sound = 0 <= message.step_index <= _MAX_INDEX
-    elif isinstance(message, wire.FleetBundleChunk):
+    elif isinstance(message, FleetBundleChunk):
         sound = 0 <= message.seq <= _MAX_INDEX
-    elif isinstance(message, wire.LogChunk):
+    elif isinstance(message, LogChunk):
         sound = -_MAX_INDEX <= message.step_index <= _MAX_INDEX
     else:
         sound = True

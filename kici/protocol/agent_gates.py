@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from kici.contracts.wire.agent import AgentRegister
+from kici.contracts.wire.agent.session import AgentRegister
 from kici.errors import RemoteError
 from kici.protocol.labels import MAX_LABELS, canonical, canonical_set
 

@@ -4,7 +4,8 @@
 from collections.abc import Callable, Iterator
 
 from kici.contracts.wire import Number, Wire
-from kici.contracts.wire.agent import AgentLog, LogChunk
+from kici.contracts.wire.agent.jobs import LogChunk
+from kici.contracts.wire.agent.session import AgentLog
 from kici.protocol.agent_outbox import AgentOutbox
 
 

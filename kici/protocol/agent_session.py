@@ -10,7 +10,20 @@ from enum import StrEnum
 from typing import Any
 
 from kici.contracts.wire import Wire, encode
-from kici.contracts.wire import agent as wire
+from kici.contracts.wire.agent.services import (
+    FleetBundleChunk,
+    FleetBundleError,
+    ScalerClaimCredentials,
+)
+from kici.contracts.wire.agent.session import (
+    AgentRegister,
+    AuthFailure,
+    AuthRequest,
+    AuthSuccess,
+    ErrorMessage,
+    Heartbeat,
+    RegisterAck,
+)
 from kici.errors import RemoteError
 from kici.protocol.agent_answers import DROPPED, answer
 from kici.protocol.agent_frames import is_sound, parse
@@ -38,7 +51,7 @@ class Registration(Action, frozen=True):
     """Every gate that can be judged here is passed: check gate 3 and ask the core, then call
     ``registered`` or ``refused``. ``again``: this connection was registered before."""
 
-    message: wire.AgentRegister
+    message: AgentRegister
     grant: Any
     again: bool
 
@@ -52,7 +65,7 @@ class Said(Action, frozen=True):
 class Bundled(Action, frozen=True):
     """A piece of a log bundle (2.2.23), for the one who asked for it."""
 
-    message: wire.FleetBundleChunk | wire.FleetBundleError
+    message: FleetBundleChunk | FleetBundleError
 
 
 class PingAgent(Action, frozen=True):
@@ -102,7 +115,7 @@ class AgentSession:
         if self.phase is Phase.OVER:
             return []
         parsed = parse(message)
-        if isinstance(parsed, wire.ScalerClaimCredentials):
+        if isinstance(parsed, ScalerClaimCredentials):
             # In every phase, and without touching the timers (2.3).
             return self._answered(parsed)
         if self.phase is Phase.PENDING_AUTH:
@@ -130,7 +143,7 @@ class AgentSession:
 
     # --- told by the shell -----------------------------------------------------------
 
-    def registered(self, ack: wire.RegisterAck, now: float) -> Actions:
+    def registered(self, ack: RegisterAck, now: float) -> Actions:
         """The core took the registration; the ack goes out before anything else (A15)."""
         self.phase = Phase.REGISTERED
         self.agent_id = ack.agent_id
@@ -146,7 +159,7 @@ class AgentSession:
     def revoked(self) -> Actions:
         """The token was revoked: this is the agent's end (A26)."""
         return [
-            _send(wire.AuthFailure(reason="Token revoked")),
+            _send(AuthFailure(reason="Token revoked")),
             *self._over(NOT_ALLOWED, "Token revoked"),
         ]
 
@@ -171,7 +184,7 @@ class AgentSession:
     # --- authentication and registration ---------------------------------------------
 
     def _authenticate(self, parsed: object, now: float) -> Actions:
-        if not (isinstance(parsed, wire.AuthRequest) and is_sound(parsed)):
+        if not (isinstance(parsed, AuthRequest) and is_sound(parsed)):
             return self._auth_failed("First message must be auth.request", "Invalid auth message")
         assert self._verify is not None
         grant = self._verify(parsed.token)
@@ -179,24 +192,24 @@ class AgentSession:
             return self._auth_failed("Invalid or expired token", "Authentication failed")
         self.grant = grant
         self.phase, self.deadline = Phase.PENDING_REGISTER, now + REGISTER_S
-        return [_send(wire.AuthSuccess(connection_id=self.connection_id))]
+        return [_send(AuthSuccess(connection_id=self.connection_id))]
 
     def _auth_failed(self, reason: str, close_reason: str) -> Actions:
         return [
-            _send(wire.AuthFailure(reason=reason)),
+            _send(AuthFailure(reason=reason)),
             Note("warn", "Agent auth failed: invalid or expired token", {"reason": reason}),
             *self._over(NOT_ALLOWED, close_reason),
         ]
 
     def _first_register(self, parsed: object) -> Actions:
-        if self._verify is None and isinstance(parsed, wire.AuthRequest):
+        if self._verify is None and isinstance(parsed, AuthRequest):
             # None mode: whatever the token is; the timer goes on (A8).
-            return [_send(wire.AuthSuccess(connection_id=self.connection_id))]
-        if not isinstance(parsed, wire.AgentRegister) or not is_sound(parsed):
+            return [_send(AuthSuccess(connection_id=self.connection_id))]
+        if not isinstance(parsed, AgentRegister) or not is_sound(parsed):
             return self._over(INVALID, "First message must be agent.register")
         return self._register(parsed, again=False)
 
-    def _register(self, message: wire.AgentRegister, *, again: bool) -> Actions:
+    def _register(self, message: AgentRegister, *, again: bool) -> Actions:
         if again and message.agent_id != self.agent_id:
             # The reference leaves a phantom entry behind (1.8).
             return self._over(INVALID, "agentId changed on a registered connection")
@@ -207,7 +220,7 @@ class AgentSession:
             return self._over(problem.code, problem.reason)
         return [Registration(message, self.grant, again)]
 
-    def _bind_grant(self, message: wire.AgentRegister) -> RemoteError | None:
+    def _bind_grant(self, message: AgentRegister) -> RemoteError | None:
         """Gate 2 (A11)."""
         bound = self._bind(self.grant, message.agent_id, message.labels)
         if bound is None:
@@ -218,15 +231,15 @@ class AgentSession:
     # --- registered ------------------------------------------------------------------
 
     def _registered_frame(self, parsed: object) -> Actions:
-        if not isinstance(parsed, Wire) or isinstance(parsed, wire.AuthRequest):
+        if not isinstance(parsed, Wire) or isinstance(parsed, AuthRequest):
             return self._invalid()
         if not is_sound(parsed):
             return self._invalid()
-        if isinstance(parsed, wire.AgentRegister):
+        if isinstance(parsed, AgentRegister):
             return self._register(parsed, again=True)
-        if isinstance(parsed, (wire.Heartbeat, *DROPPED)):
+        if isinstance(parsed, (Heartbeat, *DROPPED)):
             return []
-        if isinstance(parsed, wire.FleetBundleChunk | wire.FleetBundleError):
+        if isinstance(parsed, FleetBundleChunk | FleetBundleError):
             return [Bundled(parsed)]
         return self._answered(parsed) or [Said(parsed)]
 
@@ -237,7 +250,7 @@ class AgentSession:
     def _invalid(self) -> Actions:
         """A19, A23a."""
         return [
-            _send(wire.ErrorMessage(code="INVALID_MESSAGE", message="Invalid message format")),
+            _send(ErrorMessage(code="INVALID_MESSAGE", message="Invalid message format")),
             *self._over(INVALID, "Invalid message format"),
         ]
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kici.contracts.wire import Number
-from kici.contracts.wire.agent import (
+from kici.contracts.wire.agent.jobs import (
     JobAck,
     JobCancel,
     JobDispatch,

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from kici.contracts.wire import Number, Wire, encode
-from kici.contracts.wire.agent import AgentStatus, JobDispatch, JobStatus
+from kici.contracts.wire.agent.jobs import JobDispatch, JobStatus
+from kici.contracts.wire.agent.session import AgentStatus
 from kici.protocol.agent_outbox import AgentOutbox, Gap
 from kici.protocol.agent_timing import Timers
 from kici.protocol.machine import Action, Actions, Close, Send

@@ -12,14 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from kici.contracts.states import WireJobState
 from kici.contracts.wire import Wire, encode
-from kici.contracts.wire.peer import (
-    Capabilities,
-    HeartbeatReceived,
-    JobProgress,
-    PeerHeartbeat,
-    PeerLeaving,
-    ToCoordinator,
-)
+from kici.contracts.wire.peer import ToCoordinator
+from kici.contracts.wire.peer.fleet import PeerLeaving
+from kici.contracts.wire.peer.heartbeat import Capabilities, HeartbeatReceived, PeerHeartbeat
+from kici.contracts.wire.peer.jobs import JobProgress
 from kici.errors import RemoteError
 from kici.protocol import handshake
 from kici.protocol.coordinator_actions import (

@@ -7,7 +7,12 @@ import msgspec
 from msgspec.structs import replace
 
 from kici.contracts.link.views import AgentSlot, PoolCapacity, ScalerSlots
-from kici.contracts.wire.peer import AgentSummary, Capabilities, PeerHeartbeat, ScalerCapacity
+from kici.contracts.wire.peer.heartbeat import (
+    AgentSummary,
+    Capabilities,
+    PeerHeartbeat,
+    ScalerCapacity,
+)
 
 #: From this coordinator version on a gate belongs to a label set, not to a backend (P33).
 GATES_PER_SET = (0, 9, 0)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import msgspec
 
 from kici.contracts.wire import Number, Part
-from kici.contracts.wire.peer import HeartbeatReceived
+from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
 from kici.protocol.labels import canonical_set
 
 #: Entries beyond this are not read: a heartbeat of 25 MiB must not fill the registry.

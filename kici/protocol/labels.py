@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from kici.contracts.wire.peer import Matcher
+from kici.contracts.wire.peer.jobs import Matcher
 from kici.protocol.jsregex import Regex
 
 #: Patterns of one job: with the bounds of ``jsregex`` this bounds the cost of one offer.

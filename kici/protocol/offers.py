@@ -10,7 +10,7 @@ from kici.contracts.link import JobKey
 from kici.contracts.link.jobs import JobCancel, JobOffered, JobStored
 from kici.contracts.states import WireJobState
 from kici.contracts.wire import encode
-from kici.contracts.wire.peer import JobProgress, JobRerouteAck
+from kici.contracts.wire.peer.jobs import JobProgress, JobRerouteAck
 from kici.protocol.machine import Action, Actions, Forget, Note, Tell
 from kici.protocol.remembered import Remembered
 

@@ -8,22 +8,19 @@ import msgspec
 
 from kici.contracts.link.jobs import JobCancel, TokenRevoked
 from kici.contracts.wire import Wire, encode
-from kici.contracts.wire.peer import (
-    HeartbeatReceived,
-    JobProgressAck,
-    JobReroute,
-    JobRerouteAck,
+from kici.contracts.wire.peer import ToWorker
+from kici.contracts.wire.peer.fleet import (
     PeerAgentTokenRevoke,
     PeerClusterSettingsRequest,
     PeerClusterSettingsResponse,
     PeerConfigReload,
     PeerConfigReloadResponse,
-    PeerJobCancel,
     PeerLeaving,
     PeerLogsCollectError,
     PeerLogsCollectRequest,
-    ToWorker,
 )
+from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
+from kici.contracts.wire.peer.jobs import JobProgressAck, JobReroute, JobRerouteAck, PeerJobCancel
 from kici.protocol.heartbeat import GATES_PER_SET, Advert, HostFacts, at_least, heartbeat
 from kici.protocol.machine import Action, Actions, Close, Note, Tell
 from kici.protocol.peer_actions import (

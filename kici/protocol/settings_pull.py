@@ -1,7 +1,7 @@
 """Pulling cluster settings from a coordinator (peer spec 4.21, P36)."""
 
 from kici.contracts.link.jobs import SettingsChanged
-from kici.contracts.wire.peer import PeerClusterSettingsResponse
+from kici.contracts.wire.peer.fleet import PeerClusterSettingsResponse
 from kici.protocol.machine import Actions, Note, Tell
 
 #: The coordinator's deadline for its answer; afterwards the next heartbeat asks again.

@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from kici.contracts.wire.peer import PeerLogChunk
+from kici.contracts.wire.peer.jobs import PeerLogChunk
 from kici.coordinator.job import (
     CANCEL_DEADLINE_S,
     DEADLINE_MARGIN_S,

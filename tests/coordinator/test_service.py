@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from kici.contracts.wire.peer import HeartbeatReceived, PeerCacheUploadRequest
+from kici.contracts.wire.peer.fleet import PeerCacheUploadRequest
+from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
 from kici.coordinator.service import Service
 from kici.coordinator.settings import CoordinatorSettings
 from kici.coordinator.store import StoreError

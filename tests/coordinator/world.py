@@ -5,7 +5,8 @@ import json
 import msgspec
 
 from kici.contracts.wire import encode
-from kici.contracts.wire.peer import HeartbeatReceived, JobProgress, JobRerouteAck, ScalerEvent
+from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
+from kici.contracts.wire.peer.jobs import JobProgress, JobRerouteAck, ScalerEvent
 from kici.coordinator.dispatcher import Dispatcher
 from kici.coordinator.document import read_document
 from kici.coordinator.jobs import JobRows

@@ -6,7 +6,7 @@ import pytest
 
 from kici.contracts.link import JobKey
 from kici.contracts.wire import encode
-from kici.contracts.wire.peer import JobProgress, LogLine, PeerLogChunk
+from kici.contracts.wire.peer.jobs import JobProgress, LogLine, PeerLogChunk
 from kici.peer.outflow import Outflow
 from kici.peer.spool import Frame, Spool
 from kici.shell.segments import Segments

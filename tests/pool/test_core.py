@@ -13,7 +13,7 @@ from kici.contracts.link.lifecycle import (
     SnapshotRequest,
 )
 from kici.contracts.states import JobState
-from kici.contracts.wire.agent import JobDispatch
+from kici.contracts.wire.agent.jobs import JobDispatch
 from kici.pool.actions import PauseAgent, ResumeAgent
 from kici.pool.adoption import OUTBOX_WAIT_S
 from kici.pool.events import PeerBooted, SendFailed

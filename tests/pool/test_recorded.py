@@ -7,12 +7,13 @@ import msgspec
 import pytest
 
 from kici.contracts.link.jobs import JobCancel, JobOffered
-from kici.contracts.wire import agent as wire
+from kici.contracts.wire.agent import FromAgent
+from kici.contracts.wire.agent.session import AgentRegister, AuthRequest
 from kici.contracts.wire.peer import ToCoordinator
 from tests.support.pool_world import OWNER, World, key, label_set, scaler
 
 VECTORS = Path(__file__).parent / "vectors"
-_from_agent = msgspec.json.Decoder(wire.FromAgent)
+_from_agent = msgspec.json.Decoder(FromAgent)
 _to_coordinator = msgspec.json.Decoder(ToCoordinator)
 
 
@@ -36,9 +37,9 @@ def play(name):
     world.backend(agent, "started")
     for message in recorded(f"agent-{name}", "agent->worker"):
         told = _from_agent.decode(msgspec.json.encode(message))
-        if isinstance(told, wire.AgentRegister):
+        if isinstance(told, AgentRegister):
             world.register(agent, told.labels, connection="c")
-        elif not isinstance(told, wire.AuthRequest):
+        elif not isinstance(told, AuthRequest):
             if (
                 name == "cancel"
                 and getattr(told, "state", "") == "cancelled"

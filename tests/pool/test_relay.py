@@ -4,7 +4,7 @@ import json
 import time
 
 from kici.contracts.link.jobs import LogCredit
-from kici.contracts.wire.agent import JobStatus, LogChunk
+from kici.contracts.wire.agent.jobs import JobStatus, LogChunk
 from kici.pool import relay
 from kici.pool.events import AgentSaid
 from tests.support.pool_world import World

@@ -8,7 +8,8 @@ import gevent
 import pytest
 
 from kici.contracts.link.views import SocketPassed
-from kici.contracts.wire import agent as wire
+from kici.contracts.wire.agent.jobs import JobCancel
+from kici.contracts.wire.agent.session import ErrorMessage, RegisterAck
 from kici.errors import RemoteError
 from kici.pool import agent_socket, server
 from kici.pool.bundles import BundleFailed
@@ -45,7 +46,7 @@ class Core:
             return self.refuse
         self.connections.append(connection)
         self.on_register(connection)
-        return wire.RegisterAck(agent_id=message.agent_id, labels=message.labels)
+        return RegisterAck(agent_id=message.agent_id, labels=message.labels)
 
     def said(self, connection, message):
         self.heard.append((connection.agent_id, message))
@@ -151,7 +152,7 @@ def test_a_silent_connection_is_closed_by_the_timer(pool, monkeypatch):
 
 # A15
 def test_what_the_core_sends_while_registering_comes_after_the_ack(pool):
-    cancel = wire.JobCancel(message_id="m", run_id="r", job_id="j", reason="early")
+    cancel = JobCancel(message_id="m", run_id="r", job_id="j", reason="early")
     pool.core.on_register = lambda connection: connection.send(cancel)
     client = pool.agent()
     assert [hear(client)["type"], hear(client)["type"]] == ["register.ack", "job.cancel"]
@@ -181,7 +182,7 @@ def test_a_second_connection_of_the_same_agent_supersedes_the_first(pool):
     assert pool.core.heard == []
     old, new = pool.core.connections
     assert old.connection_id != new.connection_id
-    assert new.send(wire.ErrorMessage(code="c", message="still here"))
+    assert new.send(ErrorMessage(code="c", message="still here"))
     assert hear(second)["message"] == "still here"
 
 
@@ -192,7 +193,7 @@ def test_an_agent_id_of_another_token_is_4003_and_its_owner_stays(pool, tmp_path
     other = pool.tokens.issue("a1", ("linux",), 3600)
     intruder = pool.agent("a1", other, ("linux",))
     assert intruder.closing() == (4003, "AgentId already registered with a different token")
-    assert pool.core.connections[0].send(wire.ErrorMessage(code="c", message="m"))
+    assert pool.core.connections[0].send(ErrorMessage(code="c", message="m"))
     assert hear(owner)["type"] == "error"
     owner.shut()
     until(lambda: pool.core.lost_ones)
@@ -267,7 +268,7 @@ def test_revoking_a_token_ends_its_agents_and_no_others(pool):
     one.send(raw.close(4010))
     until(lambda: len(pool.core.lost_ones) == 1)
     assert pool.server.revoke("unknown") == 0
-    assert pool.core.connections[1].send(wire.ErrorMessage(code="c", message="m"))
+    assert pool.core.connections[1].send(ErrorMessage(code="c", message="m"))
 
 
 # A39
@@ -277,7 +278,7 @@ def test_sending_to_a_connection_that_is_over_is_false(pool):
     (connection,) = pool.core.connections
     client.shut()
     until(lambda: pool.core.lost_ones)
-    assert connection.send(wire.ErrorMessage(code="c", message="m")) is False
+    assert connection.send(ErrorMessage(code="c", message="m")) is False
 
 
 # A3
@@ -285,8 +286,8 @@ def test_a_frame_above_25_mib_is_never_sent(pool):
     client = pool.agent()
     hear(client)
     (connection,) = pool.core.connections
-    assert not connection.send(wire.ErrorMessage(code="c", message="x" * (25 * 2**20)))
-    assert connection.send(wire.ErrorMessage(code="c", message="small"))
+    assert not connection.send(ErrorMessage(code="c", message="x" * (25 * 2**20)))
+    assert connection.send(ErrorMessage(code="c", message="small"))
     assert hear(client)["message"] == "small"
 
 
@@ -294,7 +295,7 @@ def test_an_agent_that_reads_nothing_is_cut_off_at_the_queues_bound(pool):
     client = pool.agent()
     hear(client)
     (connection,) = pool.core.connections
-    frame = wire.ErrorMessage(code="c", message="x" * 100_000)
+    frame = ErrorMessage(code="c", message="x" * 100_000)
     n_sent = 0
     while connection.send(frame):
         n_sent += 1
@@ -315,7 +316,7 @@ def test_a_paused_agent_waits_and_goes_on(pool):
     until(lambda: pool.core.heard)
     gevent.sleep(0.05)
     assert len(pool.core.heard) == 1
-    assert connection.send(wire.ErrorMessage(code="c", message="one way still works"))
+    assert connection.send(ErrorMessage(code="c", message="one way still works"))
     assert hear(client)["type"] == "error"
     pool.core.on_said = lambda connection, message: None
     connection.resume()

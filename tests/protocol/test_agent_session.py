@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kici.contracts.wire import agent as wire
+from kici.contracts.wire.agent.jobs import JobAck
+from kici.contracts.wire.agent.session import RegisterAck
 from kici.errors import RemoteError
 from kici.protocol.agent_liveness import DEAD_S, GONE_S, PING_S, UNHEALTHY_S
 from kici.protocol.agent_session import (
@@ -74,7 +75,7 @@ def registered(mode="token", **kwargs):
     if mode == "token":
         session.receive(auth(), 0.0)
     session.receive(register(), 0.0)
-    session.registered(wire.RegisterAck(agent_id="a1", labels=("linux",)), 0.0)
+    session.registered(RegisterAck(agent_id="a1", labels=("linux",)), 0.0)
     return session
 
 
@@ -245,7 +246,7 @@ def test_the_ack_echoes_agent_and_labels():
     session = new_session("none")
     session.start(0.0)
     session.receive(register(), 0.0)
-    ack = wire.RegisterAck(agent_id="a1", labels=("B", "a"), scaler_managed=False)
+    ack = RegisterAck(agent_id="a1", labels=("B", "a"), scaler_managed=False)
     assert sent(session.registered(ack, 0.0)) == [
         {"type": "register.ack", "agentId": "a1", "labels": ["B", "a"], "scalerManaged": False}
     ]
@@ -336,7 +337,7 @@ def test_no_frame_whatsoever_raises(frame):
 def test_unknown_keys_are_ignored():
     frame = json.dumps({"type": "job.ack", "timestamp": 1, "new": {"x": [1]}, **IDS})
     (action,) = registered().receive(frame, 1.0)
-    assert action == Said(wire.JobAck(message_id="m", run_id="r", job_id="j", timestamp=1))
+    assert action == Said(JobAck(message_id="m", run_id="r", job_id="j", timestamp=1))
 
 
 # A21 A62
@@ -598,7 +599,7 @@ def test_a_recorded_agent_gets_what_the_real_worker_said(name):
             continue
         for action in session.receive(json.dumps(message), 1.0):
             if isinstance(action, Registration):
-                ack = wire.RegisterAck(
+                ack = RegisterAck(
                     agent_id=action.message.agent_id,
                     labels=action.message.labels,
                     scaler_managed=True,

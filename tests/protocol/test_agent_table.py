@@ -4,7 +4,7 @@ import typing
 
 import pytest
 
-from kici.contracts.wire import agent as wire
+from kici.contracts.wire.agent import FromAgent
 from kici.protocol.agent_answers import _ANSWERS, DROPPED
 
 #: Types that agents send, as the index lists them, by what a worker does with them.
@@ -55,7 +55,7 @@ def tag(kind):
 
 # A62, A64, A70
 def test_no_message_of_the_table_is_unknown():
-    known = {tag(kind) for kind in typing.get_args(wire.FromAgent)}
+    known = {tag(kind) for kind in typing.get_args(FromAgent)}
     assert known == {*ANSWERED, *TAKEN, *USED}
 
 

@@ -6,7 +6,8 @@ import json
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from kici.contracts.wire.peer import HeartbeatReceived, JobRerouteAck, PeerJobCancel
+from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
+from kici.contracts.wire.peer.jobs import JobRerouteAck, PeerJobCancel
 from kici.protocol import handshake
 from kici.protocol.coordinator_actions import (
     HEARTBEAT_INTERVAL_S,

@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 
 from kici.contracts.wire.join import PeerAuthRequest
-from kici.contracts.wire.peer import HeartbeatReceived, ToCoordinator
+from kici.contracts.wire.peer import ToCoordinator
+from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
 from kici.protocol.inventory import read_inventory
 
 TRANSCRIPTS = Path(__file__).parent.parent / "transcripts"

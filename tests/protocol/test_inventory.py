@@ -4,7 +4,7 @@ import json
 
 import msgspec
 
-from kici.contracts.wire.peer import HeartbeatReceived
+from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
 from kici.protocol.inventory import MAX_ENTRIES, read_inventory
 from tests.support.dialer import Dialer, agent
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kici.contracts.wire.peer import Matcher
+from kici.contracts.wire.peer.jobs import Matcher
 from kici.protocol.jsregex import Regex
 from kici.protocol.labels import (
     BadLabels,

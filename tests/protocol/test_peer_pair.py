@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from kici.contracts.wire.peer import HeartbeatReceived, JobProgress
+from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
+from kici.contracts.wire.peer.jobs import JobProgress
 from kici.protocol import handshake
 from kici.protocol.coordinator_actions import (
     AcceptorSettings,

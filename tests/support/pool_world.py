@@ -22,7 +22,16 @@ from kici.contracts.link.jobs import (
     OutboxState,
     ScalerReported,
 )
-from kici.contracts.wire import agent as wire
+from kici.contracts.wire.agent.jobs import (
+    JobAck,
+    JobDispatch,
+    JobReject,
+    JobStatus,
+    LogChunk,
+    StepStatus,
+)
+from kici.contracts.wire.agent.jobs import JobCancel as CancelAtAgent
+from kici.contracts.wire.agent.session import AgentRegister, AgentStatus, InFlightJob
 from kici.pool.actions import (
     AnswerRegister,
     CloseAgent,
@@ -180,8 +189,8 @@ class World:
     # --- agents ---
 
     def register(self, agent="a1", labels=("linux",), connection=None, jobs=(), grant=None, **more):
-        in_flight = tuple(wire.InFlightJob(job_id=job, run_id=run) for run, job in jobs) or None
-        message = wire.AgentRegister(
+        in_flight = tuple(InFlightJob(job_id=job, run_id=run) for run, job in jobs) or None
+        message = AgentRegister(
             message_id="m", agent_id=agent, labels=labels, in_flight_jobs=in_flight, **more
         )
         actions = self.do(AgentRegistered(connection or f"c-{agent}", message, grant))
@@ -191,24 +200,22 @@ class World:
         return self.do(AgentSaid(connection or f"c-{agent}", message))
 
     def ack(self, agent="a1", job="j1", run="r1"):
-        self.say(agent, wire.JobAck(message_id="m", run_id=run, job_id=job, timestamp=1))
+        self.say(agent, JobAck(message_id="m", run_id=run, job_id=job, timestamp=1))
 
     def reject(self, agent="a1", job="j1", run="r1", reason="busy"):
         self.say(
             agent,
-            wire.JobReject(message_id="m", run_id=run, job_id=job, timestamp=1, reason=reason),
+            JobReject(message_id="m", run_id=run, job_id=job, timestamp=1, reason=reason),
         )
 
     def status(self, state, agent="a1", job="j1", run="r1", **more):
         self.say(
             agent,
-            wire.JobStatus(
-                message_id="m", run_id=run, job_id=job, state=state, timestamp=5, **more
-            ),
+            JobStatus(message_id="m", run_id=run, job_id=job, state=state, timestamp=5, **more),
         )
 
     def step(self, state, agent="a1", job="j1", run="r1", **more):
-        message = wire.StepStatus(
+        message = StepStatus(
             message_id="m",
             run_id=run,
             job_id=job,
@@ -221,7 +228,7 @@ class World:
         self.say(agent, message)
 
     def log(self, *lines, agent="a1", job="j1", run="r1", step=0, **more):
-        message = wire.LogChunk(
+        message = LogChunk(
             message_id="m",
             run_id=run,
             job_id=job,
@@ -233,7 +240,7 @@ class World:
         self.say(agent, message)
 
     def free(self, agent="a1", active=0):
-        self.say(agent, wire.AgentStatus(message_id="m", agent_id=agent, active_jobs=active))
+        self.say(agent, AgentStatus(message_id="m", agent_id=agent, active_jobs=active))
 
     def lose(self, agent="a1", connection=None):
         self.do(AgentLost(connection or f"c-{agent}", "1006"))
@@ -284,11 +291,11 @@ class World:
         return [
             (one.connection_id, one.message)
             for one in self.sent
-            if isinstance(one.message, wire.JobDispatch)
+            if isinstance(one.message, JobDispatch)
         ]
 
     def cancels(self):
-        return [one.message for one in self.sent if isinstance(one.message, wire.JobCancel)]
+        return [one.message for one in self.sent if isinstance(one.message, CancelAtAgent)]
 
     def error(self, job="j1"):
         return json.loads(self.finished(job)[-1].frame).get("data", {}).get("error")

@@ -1,4 +1,4 @@
-"""kici/contracts/wire/peer.py against the corpus: file names say what each message shows."""
+"""kici/contracts/wire/peer/ against the corpus: file names say what each message shows."""
 
 from pathlib import Path
 from typing import get_args
