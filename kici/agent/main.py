@@ -18,15 +18,8 @@ from kici.agent.dropping import Dropping
 from kici.agent.jobs import JobRun
 from kici.agent.settings import AgentSettings
 from kici.agent.wire import Wire
-from kici.protocol.agent_client import (
-    AgentClient,
-    AgentIdentity,
-    CancelJob,
-    Dial,
-    Exit,
-    Ping,
-    RunJob,
-)
+from kici.protocol.agent_client import AgentClient
+from kici.protocol.agent_speech import AgentIdentity, CancelJob, Dial, Exit, Ping, RunJob
 from kici.protocol.machine import Actions, Close, Note, Send
 from kici.shell.processes import adopt_orphans
 

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from kici.protocol.agent_client import (
+from kici.protocol.agent_client import AgentClient
+from kici.protocol.agent_outbox import MAX_LOG_BYTES
+from kici.protocol.agent_speech import (
     EXIT_ABANDONED,
     EXIT_OK,
     EXIT_REFUSED,
     EXIT_STOPPED,
-    AgentClient,
     AgentIdentity,
     CancelJob,
     Dial,
@@ -17,7 +18,6 @@ from kici.protocol.agent_client import (
     Ping,
     RunJob,
 )
-from kici.protocol.agent_outbox import MAX_LOG_BYTES
 from kici.protocol.agent_timing import backoff_s
 from kici.protocol.machine import Close, Send
 
