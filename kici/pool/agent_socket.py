@@ -15,14 +15,8 @@ from kici.contracts.wire.agent.session import AgentRegister, RegisterAck
 from kici.errors import RemoteError
 from kici.pool.bundles import Bundle, BundleFailed
 from kici.pool.seam import TokenGrant
-from kici.protocol.agent_session import (
-    AgentSession,
-    Bundled,
-    Phase,
-    PingAgent,
-    Registration,
-    Said,
-)
+from kici.protocol.agent_actions import Bundled, PingAgent, Registration, Said
+from kici.protocol.agent_session import AgentSession, Phase
 from kici.protocol.machine import Action, Actions, Close, Note, Send
 from kici.shell.websocket import Disconnected
 from kici.shell.websocket_server import ServerConnection

@@ -15,7 +15,6 @@ NOT_ALLOWED = 4010
 #: The agent may try again (gate 3; anything malformed).
 INVALID = 4003
 
-
 #: Characters of a label, name or version; longer labels match no pattern either.
 MAX_TEXT = 256
 #: Jobs that one agent may claim to run.
@@ -33,7 +32,16 @@ class Grant(Protocol):
     def mandatory_labels(self) -> tuple[str, ...]: ...
 
 
-def check_size(message: AgentRegister) -> RemoteError | None:
+def check(message: AgentRegister, grant: Grant | None) -> RemoteError | None:
+    """Size, gate 0 and, with a token, gate 1: the first objection of them."""
+    return (
+        _check_size(message)
+        or _check_privileged(message, grant)
+        or (None if grant is None else _check_scope(message, grant.labels))
+    )
+
+
+def _check_size(message: AgentRegister) -> RemoteError | None:
     """Bounds of what an agent says about itself: all of it is shown and advertised, and one
     heartbeat with it must stay below the coordinator's frame limit."""
     texts = {
@@ -60,7 +68,7 @@ def token_bound(labels: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def check_privileged(message: AgentRegister, grant: Grant | None) -> RemoteError | None:
+def _check_privileged(message: AgentRegister, grant: Grant | None) -> RemoteError | None:
     """Gate 0 (A12): root's labels are for root, in every mode."""
     claimed: set[str] = {canonical(label) for label in message.labels}
     if grant is not None:
@@ -73,7 +81,7 @@ def check_privileged(message: AgentRegister, grant: Grant | None) -> RemoteError
     )
 
 
-def check_scope(message: AgentRegister, labels: Collection[str] | None) -> RemoteError | None:
+def _check_scope(message: AgentRegister, labels: Collection[str] | None) -> RemoteError | None:
     """Gate 1 (A10): every label is the token's, or one that agents report themselves."""
     if labels is None:
         return None

@@ -25,18 +25,12 @@ from kici.contracts.wire.agent.session import (
     RegisterAck,
 )
 from kici.errors import RemoteError
+from kici.protocol.agent_actions import Bundled, PingAgent, Registration, Said
 from kici.protocol.agent_answers import DROPPED, answer
 from kici.protocol.agent_frames import is_sound, parse
-from kici.protocol.agent_gates import (
-    INVALID,
-    NOT_ALLOWED,
-    Grant,
-    check_privileged,
-    check_scope,
-    check_size,
-)
+from kici.protocol.agent_gates import INVALID, NOT_ALLOWED, Grant, check
 from kici.protocol.agent_liveness import Liveness
-from kici.protocol.machine import Action, Actions, Close, Note, Send
+from kici.protocol.machine import Actions, Close, Note, Send
 
 #: Timers of 1.4 and 4.4, seconds.
 AUTH_S = 5.0
@@ -45,31 +39,6 @@ TIMEOUT = 4002
 HEARTBEAT_TIMEOUT = 4004
 #: Ours: 0.9.1's number is not known, and agents treat all codes but 4010 alike (1.8).
 SUPERSEDED = 4012
-
-
-class Registration(Action, frozen=True):
-    """Every gate that can be judged here is passed: check gate 3 and ask the core, then call
-    ``registered`` or ``refused``. ``again``: this connection was registered before."""
-
-    message: AgentRegister
-    grant: Any
-    again: bool
-
-
-class Said(Action, frozen=True):
-    """A frame for the core."""
-
-    message: Wire
-
-
-class Bundled(Action, frozen=True):
-    """A piece of a log bundle (2.2.23), for the one who asked for it."""
-
-    message: FleetBundleChunk | FleetBundleError
-
-
-class PingAgent(Action, frozen=True):
-    """Send a WebSocket ping."""
 
 
 class Phase(StrEnum):
@@ -213,9 +182,9 @@ class AgentSession:
         if again and message.agent_id != self.agent_id:
             # The reference leaves a phantom entry behind (1.8).
             return self._over(INVALID, "agentId changed on a registered connection")
-        problem = check_size(message) or check_privileged(message, self.grant)
+        problem = check(message, self.grant)
         if problem is None and self.grant is not None:
-            problem = check_scope(message, self.grant.labels) or self._bind_grant(message)
+            problem = self._bind_grant(message)
         if problem is not None:
             return self._over(problem.code, problem.reason)
         return [Registration(message, self.grant, again)]

@@ -11,18 +11,9 @@ from hypothesis import strategies as st
 from kici.contracts.wire.agent.jobs import JobAck
 from kici.contracts.wire.agent.session import RegisterAck
 from kici.errors import RemoteError
+from kici.protocol.agent_actions import Bundled, PingAgent, Registration, Said
 from kici.protocol.agent_liveness import DEAD_S, GONE_S, PING_S, UNHEALTHY_S
-from kici.protocol.agent_session import (
-    AUTH_S,
-    REGISTER_S,
-    SUPERSEDED,
-    AgentSession,
-    Bundled,
-    Phase,
-    PingAgent,
-    Registration,
-    Said,
-)
+from kici.protocol.agent_session import AUTH_S, REGISTER_S, SUPERSEDED, AgentSession, Phase
 from kici.protocol.machine import Close, Note, Send
 
 TRANSCRIPTS = Path(__file__).parent.parent / "transcripts"
