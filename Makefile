@@ -35,13 +35,13 @@ $(VENV_DEBIAN)/bin/.ready: setup.py packaging/requirements-debian13.txt
 	@touch $@
 
 test-debian: $(VENV_DEBIAN)/bin/.ready ## make test on Debian 13's versions (Python 3.13)
-	PYTHONPATH=. $(VENV_DEBIAN)/bin/python -m pytest -rs
+	PYTHONPATH=. $(VENV_DEBIAN)/bin/python -m pytest -rs $(AGAIN) -n $(WORKERS) --dist loadfile
 
 test-all: $(BIN)/.ready ## everything, on real engines, systemd and browser (root, Debian)
 	@mkdir -p build
 	packaging/install-real-parts
 	$(RUN) -m pytest -rs $(AGAIN) --all --results=$(RESULTS) $(if $(CI),--no-skips) \
-	  -m "engine or systemd or browser or debian"
+	  -m "engine or systemd or browser or debian or minutes"
 
 check: $(BIN)/.ready ## ruff, format, mypy
 	$(BIN)/ruff check .

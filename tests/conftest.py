@@ -15,6 +15,7 @@ REAL_PARTS = {
     "systemd": "needs a booted systemd: make test-all",
     "browser": "needs Chromium: make test-all",
     "debian": "needs Debian's packaging tools: make test-all",
+    "minutes": "waits for minutes: make test-all",
 }
 
 #: Test -> its outcome over all its parameters.

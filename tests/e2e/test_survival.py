@@ -6,28 +6,12 @@ import time
 
 import pytest
 
-from tests.support.house import House, wait_for
-from tests.support.proxy import Proxy
+from tests.support.house import wait_for
 
 #: Enough for every fault here to happen while lines are being written.
 LINES = 30
 WRITES = f"for i in $(seq {LINES}); do echo line $i; sleep 0.2; done"
 WHOLE = [f"line {i}" for i in range(1, LINES + 1)]
-
-
-@pytest.fixture
-def linked(tmp_path):
-    """A house whose coordinator link goes through a proxy."""
-    house = House(tmp_path)
-    proxy = Proxy(house.coordinator_port)
-    house.link_port = proxy.port
-    house.proxy = proxy
-    try:
-        yield house.start()
-    finally:
-        house.close()
-        proxy.close()
-    assert not house.agents(), "agents left behind"
 
 
 def started(house, name="long", steps=WRITES):
@@ -41,18 +25,7 @@ def ends_whole(house, job, timeout_s=60.0):
     row = house.wait_end(job, timeout_s)
     assert row["state"] == "success", row
     assert house.log(job, 0) == WHOLE
-    assert terminals(house, job) == ["success"]
-
-
-def terminals(house, job):
-    """Different terminal reports of the job that reached the coordinator, ever."""
-    rows = house.coordinator.lines()
-    found = [
-        row["state"]
-        for row in rows
-        if row.get("message") == "Terminal report" and row.get("jobId") == job
-    ]
-    return list(dict.fromkeys(found))
+    assert house.terminals(job) == ["success"]
 
 
 # A76, A78, A79, P55, P56

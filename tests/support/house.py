@@ -326,6 +326,12 @@ scalers:
             timeout_s,
         )
 
+    def terminals(self, job_id: str) -> list[str]:
+        """Different ends of the job that the worker reported to the coordinator, ever."""
+        assert self.coordinator is not None
+        told = [row for row in self.coordinator.lines() if row.get("message") == "Terminal report"]
+        return list(dict.fromkeys(row["state"] for row in told if row["jobId"] == job_id))
+
     def command(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run one of our commands against this house."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("KICI_")}
