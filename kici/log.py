@@ -1,32 +1,19 @@
 """One JSON object a line, or text for a terminal (worker-surface spec section 5).
 
 ``setup`` is called once by each program; a child of the supervisor only calls
-``set_component`` after the fork. Then ``logging.getLogger("kici.…")`` as everywhere, with
+``log_lines.set_component`` after the fork. Then ``logging.getLogger("kici.…")`` as everywhere, with
 ``extra={"runId": …, "jobId": …, "requestId": …}`` on lines that concern a job.
 """
 
-import json
 import logging
 import os
 import sys
-import time
-from typing import Any, TextIO
-
-import msgspec
-
-try:
-    from pythonjsonlogger.json import JsonFormatter
-except ImportError:  # before python-json-logger 3.1
-    from pythonjsonlogger.jsonlogger import JsonFormatter
+from typing import TextIO
 
 from kici.config.model import Settings
 from kici.log_files import DailyFile
+from kici.log_lines import SERVICE, JsonLines, TextLines, identify
 from kici.log_stream import LineStream
-from kici.redaction import MASK, is_secret_name, plain, redact
-
-SERVICE = "orchestrator"
-#: A longer text is cut: Loki refuses lines of 256 KiB, and nobody reads them.
-MAX_FIELD_CHARS = 16 * 1024
 
 LEVELS = {
     "trace": logging.DEBUG,
@@ -36,97 +23,6 @@ LEVELS = {
     "error": logging.ERROR,
     "fatal": logging.ERROR,
 }
-_LEVEL_NAMES = {
-    logging.DEBUG: "debug",
-    logging.INFO: "info",
-    logging.WARNING: "warn",
-    logging.ERROR: "error",
-    logging.CRITICAL: "error",
-}
-#: Loggers named after a process say its name, also before ``set_component``.
-_PROCESSES = frozenset({"supervisor", "peer", "pool", "web", "coordinator", "agent"})
-_RESERVED = frozenset(
-    {*logging.LogRecord("", 0, "", 0, "", (), None).__dict__, "message", "asctime", "taskName"}
-)
-_COLOURS = {"debug": "\x1b[2m", "warn": "\x1b[33m", "error": "\x1b[31m"}
-_RESET = "\x1b[0m"
-#: What a terminal line leaves out: the same in each of them, or shown elsewhere.
-_NOT_ON_TERMINAL = ("requestId", "stack")
-
-_encode = msgspec.json.Encoder(order="sorted", enc_hook=str).encode
-
-
-class Identity:
-    """Owns: the fields that every line of this process carries."""
-
-    def __init__(self, instance_id: str, role: str, component: str, service: str) -> None:
-        self.component = component
-        self.fields = {
-            "service": service,
-            "instance": instance_id,
-            "instanceId": instance_id,
-            "kici.instanceId": instance_id,
-            "kici.role": role,
-        }
-
-    def component_of(self, logger: str) -> str:
-        parts = logger.split(".", 2)
-        named = len(parts) > 1 and parts[0] == "kici" and parts[1] in _PROCESSES
-        return parts[1] if named else self.component
-
-
-_identity = Identity("", "worker", "", SERVICE)
-
-
-class JsonLines(JsonFormatter):  # type: ignore[misc, valid-type]
-    """python-json-logger with our fields, sorted keys and redaction."""
-
-    def add_fields(
-        self, log_record: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
-    ) -> None:
-        log_record.update(fields_of(record))
-        if "exc_info" in message_dict:
-            log_record["stack"] = _cut(message_dict["exc_info"])
-            log_record.setdefault("error", _error_text(record))
-        log_record.update(_identity.fields)
-        log_record["component"] = _identity.component_of(record.name)
-        log_record["level"] = level_of(record)
-        log_record["message"] = _cut(record.getMessage())
-        log_record["timestamp"] = timestamp(record.created)
-
-    def jsonify_log_record(self, log_record: dict[str, Any]) -> str:
-        try:
-            line = _encode(log_record).decode()
-        except (UnicodeEncodeError, TypeError, ValueError):  # lone surrogates, odd numbers
-            line = json.dumps(log_record, sort_keys=True, default=str)
-        return redact(line)
-
-
-class TextLines(logging.Formatter):
-    """``component message key=value …`` for people; the level only when it is not info."""
-
-    def __init__(self, colour: bool) -> None:
-        super().__init__()
-        self._colour = colour
-
-    def format(self, record: logging.LogRecord) -> str:
-        level, fields = level_of(record), fields_of(record)
-        parts = [_identity.component_of(record.name)]
-        if level != "info":
-            parts.append(level)
-        if fields.get("requestId"):
-            parts.append(str(fields["requestId"])[:8])
-        parts.append(_one_line(_cut(record.getMessage())))
-        parts += [
-            f"{key}={_one_line(_shown(value))}"
-            for key, value in sorted(fields.items())
-            if key not in _NOT_ON_TERMINAL
-        ]
-        line = redact(" ".join(part for part in parts if part))
-        if record.exc_info:
-            line += "\n" + redact(self.formatException(record.exc_info))
-        colour = _COLOURS.get(level) if self._colour else None
-        return f"{colour}{line}{_RESET}" if colour else line
 
 
 def setup(
@@ -146,11 +42,10 @@ def setup(
     ``level`` is one of ``LEVELS``; ``format`` is ``auto``, ``plain`` or ``json``. Other
     packages' loggers are heard from warn on.
     """
-    global _identity
     if settings is not None:
         instance_id, role = settings.instance_id, settings.role
         level, format = settings.log_level, settings.log_format
-    _identity = Identity(instance_id, role, component, service)
+    identify(instance_id, role, component, service)
     handlers: list[logging.Handler] = [_to_stream(sys.stdout if stream is None else stream, format)]
     if settings is not None and settings.log_dir is not None:
         handlers.append(_to_files(settings, settings.log_dir))
@@ -180,31 +75,6 @@ def _to_files(settings: Settings, directory: str) -> logging.Handler:
     return handler
 
 
-def set_component(name: str) -> None:
-    """Say which process this is from now on (a child, after the fork)."""
-    _identity.component = name
-
-
-def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """The ``extra`` of a record as plain data; secrets by name are masked, None left out."""
-    return {
-        key: MASK if is_secret_name(key) else _cut(plain(value))
-        for key, value in record.__dict__.items()
-        if key not in _RESERVED and value is not None
-    }
-
-
-def level_of(record: logging.LogRecord) -> str:
-    return _LEVEL_NAMES.get(record.levelno) or ("info" if record.levelno < 30 else "error")
-
-
-def timestamp(at: float) -> str:
-    """``2026-03-22T10:00:00.123Z``."""
-    milliseconds = int(at * 1000)
-    seconds = time.gmtime(milliseconds // 1000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", seconds) + f".{milliseconds % 1000:03d}Z"
-
-
 def _replace_handlers(handlers: list[logging.Handler]) -> None:
     root = logging.getLogger()
     for old in root.handlers[:]:
@@ -213,31 +83,6 @@ def _replace_handlers(handlers: list[logging.Handler]) -> None:
             old.close()
     for new in handlers:
         root.addHandler(new)
-
-
-def _error_text(record: logging.LogRecord) -> str:
-    error = record.exc_info[1] if record.exc_info else None
-    return _cut(f"{type(error).__name__}: {error}") if error else ""
-
-
-def _cut(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > MAX_FIELD_CHARS:
-        return value[:MAX_FIELD_CHARS] + f"… (+{len(value) - MAX_FIELD_CHARS} characters)"
-    return value
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return json.dumps(text) if " " in text and isinstance(value, str) else text
-
-
-def _one_line(text: str) -> str:
-    """What others wrote must not move the cursor or begin a line."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -25,7 +25,7 @@ ALLOWED = {
     **{name: _BELOW_PROCESSES | {name} for name in (*PROCESSES, "supervisor")},
 }
 #: Modules at the top that belong together.
-LOG_MODULES = {"log", "log_files", "log_stream", "redaction"}
+LOG_MODULES = {"log", "log_files", "log_lines", "log_stream", "redaction"}
 IMPURE = {"socket", "os", "time", "logging", "threading", "gevent", "random"}
 #: Modules that may end the process.
 MAY_EXIT = {"shell/child.py", "supervisor/fork.py"}

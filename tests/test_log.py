@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from kici import log
+from kici import log, log_lines
 from kici.config.model import Secret, Settings
 
 HEX = "ab" * 32
@@ -87,7 +87,7 @@ def test_an_exception_is_two_fields_of_one_line(lines):
 
 def test_the_component_is_the_process(lines):
     logging.getLogger("kici.peer.outbox").warning("a")
-    log.set_component("web")
+    log_lines.set_component("web")
     logging.getLogger("kici.shell.link").error("b")
     assert [(each["component"], each["level"]) for each in lines()] == [
         ("peer", "warn"),

@@ -9,7 +9,7 @@ import logging
 import socket
 import struct
 
-from kici.log import JsonLines
+from kici.log_lines import JsonLines
 from kici.shell.link import socketpair
 
 #: Asked of the kernel; it gives what net.core.wmem_max allows.

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from kici import log
+from kici import log_lines
 from kici.contracts.states import ChildName
 from kici.shell import host
 from kici.shell.child import ChildBoot
@@ -43,7 +43,7 @@ def become(boot: ChildBoot, run: RunChild) -> NoReturn:
         reset_in_child()
         host.close_fds_except(_own_fds(boot))
         _patch()
-        log.set_component(str(boot.name))
+        log_lines.set_component(str(boot.name))
         host.set_process_title(f"kici-worker: {boot.name}")
         code = run(boot)
     except SystemExit as exit_:

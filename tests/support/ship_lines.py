@@ -13,7 +13,7 @@ import time  # noqa: E402
 
 import gevent  # noqa: E402
 
-from kici.log import timestamp  # noqa: E402
+from kici.log_lines import timestamp  # noqa: E402
 from kici.web.loki_batch import MAX_BUFFER_BYTES  # noqa: E402
 from kici.web.shipper import Shipper  # noqa: E402
 from tests.support.web_child import settings  # noqa: E402
