@@ -1,21 +1,20 @@
 """Metrics of the scaler, by the names of worker surface 6.2."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 from kici.contracts.link.views import JobView, PoolCapacity, PoolCounts
 from kici.contracts.states import WAITING
 from kici.web.desk import Desk
+from kici.web.metric_rows import Family
 
-Rows = Iterable[tuple[Sequence[str], float]]
-Gauge = tuple[str, str, Sequence[str], Rows]
 #: ``scaler`` of the row that has the sum of all.
 TOTAL = "__global__"
 #: Labels with a row of their own; the rarest of more are left out.
 MAX_LABELS = 50
 
 
-def pool_gauges(desk: Desk, now: float) -> Iterator[Gauge]:
+def pool_gauges(desk: Desk, now: float) -> Iterator[Family]:
     capacity = desk.projection.one(PoolCapacity)
     scalers = capacity.scalers if capacity else ()
     for name, text, amounts in (
@@ -54,7 +53,7 @@ def pool_gauges(desk: Desk, now: float) -> Iterator[Gauge]:
     )
 
 
-def pool_counters(desk: Desk) -> Iterator[Gauge]:
+def pool_counters(desk: Desk) -> Iterator[Family]:
     found = desk.projection.one(PoolCounts)
     counts = found or PoolCounts(rev=0, n_log_chunks=0, n_log_bytes=0, n_spawn_refusals=0)
     for name, text, value in (
