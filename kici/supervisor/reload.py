@@ -5,6 +5,7 @@ outside, but files they name can; a setting that came out different is reported 
 restart and is not applied.
 """
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,8 @@ import msgspec
 from kici.config.model import Config
 from kici.contracts.link.lifecycle import ConfigChanged, ReloadResult
 from kici.errors import ConfigError
+
+_log = logging.getLogger("kici.supervisor")
 
 Load = Callable[[], Config]
 
@@ -26,6 +29,31 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
     result: ReloadResult
     changed: ConfigChanged | None = None
     restart: tuple[str, ...] = ()
+
+
+class Configuration:
+    """Owns: the configuration that holds (``now``), and how often it was read again."""
+
+    def __init__(self, now: Config, load: Load) -> None:
+        self.now = now
+        self._load = load
+        self._rev = 0
+
+    def reload(self) -> Reloaded:
+        """Read it again, and say in the log what came of it."""
+        self._rev += 1
+        done = reload(self.now, self._load, self._rev)
+        self.now = done.config
+        if done.changed is None:
+            problems = list(done.result.problems)
+            _log.error("Reload refused, nothing was changed", extra={"problems": problems})
+        else:
+            extra = {"scalers": len(self.now.scalers.scalers)}
+            _log.info("Configuration reloaded", extra=extra)
+        if done.restart:
+            needs = "Settings changed that need a restart of the worker"
+            _log.warning(needs, extra={"settings": list(done.restart)})
+        return done
 
 
 def reload(old: Config, load: Load, rev: int) -> Reloaded:

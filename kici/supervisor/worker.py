@@ -1,7 +1,7 @@
 """The library's ``Supervisor`` with our three children: a thin shell around pure machines.
 
-Owns: the child table, the configuration; through ``drain.Drain`` the drain flag. Told by:
-children's control links, signals, ``kici-workerctl``.
+Owns: the child table; through ``reload.Configuration`` the configuration, through
+``drain.Drain`` the drain flag. Told by: children's control links, signals, ``kici-workerctl``.
 """
 
 import logging
@@ -29,7 +29,7 @@ from kici.supervisor.drain_hearing import hear
 from kici.supervisor.fork import RunChild
 from kici.supervisor.library import ChildConfig, Options, group_config
 from kici.supervisor.links import CHILDREN, ChildLinks
-from kici.supervisor.reload import Load, reload
+from kici.supervisor.reload import Configuration, Load
 from kici.supervisor.roster import Roster
 from kici.supervisor.signals import SignalQueue
 from kici.supervisor.status import ServiceStatus
@@ -56,9 +56,8 @@ class Worker(Supervisor):
         options = Options()
         super().__init__(options)
         self.boot_id = new_boot_id()
-        self._config = config
+        self._configuration = Configuration(config, load)
         self._table = table
-        self._load = load
         self._signals = signals
         self._listener = listener
         self._links = ChildLinks()
@@ -66,7 +65,6 @@ class Worker(Supervisor):
         self._liveness = pulse
         self._service = ServiceStatus(Notifier(os.environ))
         self._roster = Roster(self._service)
-        self._reload_rev = 0
         self._exit_code = 0
         self._started = False
         options.poller.timeout_s = self._poll_timeout
@@ -78,7 +76,7 @@ class Worker(Supervisor):
 
     def serve(self) -> int:
         """The loop; returns the exit code."""
-        self._rpc = rpc.open_server(self, self._config.settings.runtime_dir)
+        self._rpc = rpc.open_server(self, self._configuration.now.settings.runtime_dir)
         try:
             self.run()
         except asyncore.ExitNow:
@@ -104,19 +102,9 @@ class Worker(Supervisor):
     def reload(self) -> None:
         """SIGHUP, ``reload.request`` and ``kici-workerctl reread`` (W136)."""
         self._service.reloading()
-        self._reload_rev += 1
-        done = reload(self._config, self._load, self._reload_rev)
-        self._config = done.config
-        if done.changed is None:
-            problems = list(done.result.problems)
-            _log.error("Reload refused, nothing was changed", extra={"problems": problems})
-        else:
+        done = self._configuration.reload()
+        if done.changed is not None:
             self._roster.tell((ChildName.POOL, ChildName.WEB), done.changed)
-            extra = {"scalers": len(self._config.scalers.scalers)}
-            _log.info("Configuration reloaded", extra=extra)
-        if done.restart:
-            needs = "Settings changed that need a restart of the worker"
-            _log.warning(needs, extra={"settings": list(done.restart)})
         self._roster.tell((ChildName.WEB,), done.result)
         self._service.reloaded()
 
@@ -168,7 +156,7 @@ class Worker(Supervisor):
         """Called in the fork: what the new child gets, and its function."""
         boot = ChildBoot(
             name=name,
-            config=self._config,
+            config=self._configuration.now,
             link_fds={"supervisor": control_fd, **self._links.fds_of(name)},
             listen_fd=self._listener.fileno() if name == ChildName.WEB else None,
         )
@@ -198,7 +186,7 @@ class Worker(Supervisor):
         self._roster.changed(child)
         if not self._started and all(one.ready for one in self._roster):
             self._started = True
-            settings = self._config.settings
+            settings = self._configuration.now.settings
             port = self._listener.getsockname()[1]
             fields = {
                 "port": port,
@@ -256,6 +244,6 @@ class Worker(Supervisor):
 
     def _close(self) -> None:
         if self._rpc is not None:
-            rpc.close_server(self._rpc, self._config.settings.runtime_dir)
+            rpc.close_server(self._rpc, self._configuration.now.settings.runtime_dir)
         asyncore.socket_map.pop(self._signals.fileno(), None)
         self._links.close()

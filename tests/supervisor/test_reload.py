@@ -2,7 +2,7 @@ import msgspec
 
 from kici.config.model import Config, ScalerConfig
 from kici.errors import ConfigError, Problem
-from kici.supervisor.reload import reload
+from kici.supervisor.reload import Configuration, reload
 from tests.support.fake_children import config
 
 
@@ -42,3 +42,15 @@ def test_an_unreadable_file_is_a_refusal_too(tmp_path):
 
     done = reload(config(tmp_path, 4000), load, 1)
     assert (done.result.ok, done.result.problems) == (False, ("denied",))
+
+
+def test_what_holds_changes_with_a_good_file_and_stays_with_a_bad_one(tmp_path):
+    old, answers = config(tmp_path, 4000), []
+    new = msgspec.structs.replace(old, scalers=ScalerConfig(global_max_agents=7))
+    configuration = Configuration(old, lambda: answers.pop()())
+    answers += [refuse("one"), lambda: new]
+    assert configuration.reload().result.rev == 1
+    held = configuration.now
+    assert held.scalers.global_max_agents == 7
+    assert configuration.reload().result.rev == 2
+    assert configuration.now is held
