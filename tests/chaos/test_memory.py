@@ -4,6 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.chaos.memory.history import directory_of
+from tests.support.house import wait_for
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,3 +35,26 @@ def test_a_seed_plays_the_same_way_each_time():
     first, second = (simulate("--seed", "7", "-v").stdout for _ in range(2))
     assert first == second
     assert "checked" in first
+
+
+def test_a_run_that_is_stopped_leaves_nothing():
+    run = subprocess.Popen(
+        [sys.executable, "-m", "tests.chaos.memory", "--seeds", "1000", "--jobs", "2"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    children = wait_for(lambda: _of_group(run.pid)[1:], "a child plays")
+    directories = [directory_of(pid) for pid in children]
+    wait_for(lambda: all(one.exists() for one in directories), "schedules have begun")
+    run.terminate()
+    assert "stopped" in run.communicate(timeout=60)[1]
+    assert not any(one.exists() for one in directories)
+    assert not _of_group(run.pid)
+
+
+def _of_group(leader):
+    shown = subprocess.run(["ps", "ax", "-o", "pid=,pgid="], capture_output=True, text=True).stdout
+    rows = [map(int, row.split()) for row in shown.splitlines()]
+    return sorted(pid for pid, group in rows if group == leader)

@@ -17,7 +17,8 @@ import msgspec  # noqa: E402
 
 from tests.chaos.memory import check, world  # noqa: E402
 from tests.chaos.memory.agent import Script  # noqa: E402
-from tests.chaos.memory.run import _BASE, _watch_errors  # noqa: E402
+from tests.chaos.memory.history import BASE  # noqa: E402
+from tests.chaos.memory.run import _watch_errors  # noqa: E402
 
 SPOOL_BYTES = 2**20
 DAY_S = 86400.0
@@ -26,7 +27,7 @@ DAY_S = 86400.0
 def main() -> int:
     """Three jobs of an hour that write 10 MB each into a spool of 1 MiB."""
     world.install()
-    directory = Path(_BASE, "kici-absence")
+    directory = Path(BASE, "kici-absence")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     sim = world.World(LOOP, 6, directory)

@@ -1,6 +1,16 @@
 """What really happened, as a perfect observer would write it down."""
 
+import os
+from pathlib import Path
 from typing import Any
+
+#: Files of the schedules: in memory, where there is such a place.
+BASE = Path("/dev/shm" if os.path.isdir("/dev/shm") else os.environ.get("TMPDIR", "/tmp"))
+
+
+def directory_of(pid: int) -> Path:
+    """Where the process ``pid`` plays its schedules."""
+    return BASE / f"kici-chaos-{pid}"
 
 
 class Execution:

@@ -6,20 +6,18 @@ import shutil
 import time
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gevent
 from greenlet import GreenletExit
 
 from tests.chaos.memory import check, faults
-from tests.chaos.memory.history import History
+from tests.chaos.memory.history import History, directory_of
 from tests.chaos.memory.loop import Exited, VirtualLoop
 from tests.chaos.memory.world import World
 
 #: Virtual seconds within which everything must be settled once the faults are over.
 SETTLE_S = 3000.0
-_BASE = Path("/dev/shm" if os.path.isdir("/dev/shm") else os.environ.get("TMPDIR", "/tmp"))
 
 
 def run(loop: VirtualLoop, seed: int, schedule: Sequence[faults.Fault]) -> History:
@@ -28,7 +26,7 @@ def run(loop: VirtualLoop, seed: int, schedule: Sequence[faults.Fault]) -> Histo
     os.urandom = random.randbytes
     loop.wall_jump = 0.0
     loop.time = 1000.0
-    directory = _BASE / f"kici-chaos-{os.getpid()}"
+    directory = directory_of(os.getpid())
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     world = World(loop, seed, directory)
