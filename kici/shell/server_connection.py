@@ -1,5 +1,5 @@
-"""The server end of an open WebSocket: gevent-websocket's, repaired (environment.md
-"WebSockets"). Made by ``websocket_server.accept`` and ``accept_passed``.
+"""The server end of an open WebSocket: what it receives, and its end. Made by
+``websocket_server.accept`` and ``accept_passed``.
 """
 
 import contextlib
@@ -10,115 +10,32 @@ from typing import Any
 import gevent
 import gevent.socket
 from gevent.event import Event
-from gevent.lock import BoundedSemaphore
-from geventwebsocket.websocket import WebSocket
 
 from kici.errors import RemoteError
 from kici.shell import frames
-from kici.shell.websocket import ABNORMAL, NO_CODE, Disconnected, cut_reason
+from kici.shell.server_sending import ServerSending
+from kici.shell.websocket import ABNORMAL, Disconnected
 
-#: A peer that takes no byte for this long is as good as gone.
-WRITE_TIMEOUT_S = 30.0
 #: How long a socket stays half open so that our close frame is not overtaken by a reset.
 LINGER_S = 1.0
 _RECV_BYTES = 64 * 1024
 _MAX_RECV_BYTES = 1 << 20
-#: Reads and writes that never block never yield: give way after so many in a row.
-_YIELD_EVERY = 64
 
 
-class ServerConnection(WebSocket):  # type: ignore[misc]
-    """Owns: one accepted socket. Implements ``websocket.Connection``."""
+class ServerConnection(ServerSending):
+    """Owns: what one accepted socket receives. Implements ``websocket.Connection``."""
 
     def __init__(self, sock: Any, *, early: bytes, remote: str, max_size: int) -> None:
-        # Not WebSocket.__init__: it wants a pywsgi handler, and its validator is slow.
-        self.environ = {}
-        self.closed = False
+        super().__init__(sock)
         self.remote = remote
         self.last_heard_at = monotonic()
-        self._socket = sock
         self._reader = frames.FrameReader(max_size)
         self._reader.feed(early)
-        self._write_lock = BoundedSemaphore(1)
-        self._pong: bytes | None = None
-        self._pongs_held = False
         self._may_read = Event()
         self._may_read.set()
         # Silence while reading: what passed before ``_reading_since``, see silent_s.
         self._silence_s = 0.0
         self._reading_since: float | None = None
-        self._close_sent: tuple[int, str] | None = None
-        self._end: tuple[int, str] | None = None
-        self._ended = Event()
-        self._n_calls = 0
-
-    def __del__(self) -> None:
-        """Nothing: the original writes a close frame from the garbage collector."""
-
-    # --- sending ---------------------------------------------------------------------
-
-    def send_text(self, text: str | bytes) -> None:
-        payload = text.encode("utf-8") if isinstance(text, str) else text
-        self._write(frames.encode_frame(frames.TEXT, payload))
-        self._give_way()
-
-    def send_binary(self, payload: bytes) -> None:
-        """Write one binary frame; as ``send_text`` else."""
-        self._write(frames.encode_frame(frames.BINARY, payload))
-        self._give_way()
-
-    def ping(self) -> None:
-        self._write(frames.encode_frame(frames.PING, b""))
-
-    def _write(self, data: bytes) -> None:
-        if self._end is not None or self._close_sent is not None:
-            raise Disconnected(*(self._end or self._close_sent or (ABNORMAL, "")))
-        self._write_raw(data)
-        # A ping that came while another greenlet held the lock is answered by its holder.
-        while self._pong is not None and not self._pongs_held and self._close_sent is None:
-            self._answer_ping()
-
-    def _write_raw(self, data: bytes) -> None:
-        timeout = gevent.Timeout(WRITE_TIMEOUT_S)
-        try:
-            with timeout, self._write_lock:
-                if self._end is not None:
-                    raise Disconnected(*self._end)
-                self._send_all(data)
-        except gevent.Timeout as caught:
-            if caught is not timeout:
-                raise
-            self._finish(ABNORMAL, "the other end takes no data")
-            raise Disconnected(*self._known_end()) from None
-
-    def _send_all(self, data: bytes) -> None:
-        try:
-            self._socket.sendall(data)
-        except OSError as error:
-            self._finish(ABNORMAL, f"write failed: {error.strerror or error}")
-            raise Disconnected(*self._known_end()) from None
-        except BaseException:
-            # A time-out or a kill in the middle of a frame: nobody can continue it.
-            self._finish(ABNORMAL, "the other end takes no data")
-            raise
-
-    def hold_pongs(self) -> None:
-        """Answer no ping until ``give_pongs``: to our agent a pong is the receipt for
-        everything it sent before its ping."""
-        self._pongs_held = True
-
-    def give_pongs(self) -> None:
-        """Answer pings again, first the last one that waited (RFC 6455, 5.5.3)."""
-        self._pongs_held = False
-        if self._close_sent is None and self._end is None:
-            self._answer_ping()
-
-    def _answer_ping(self) -> None:
-        if self._pongs_held:
-            return
-        payload, self._pong = self._pong, None
-        if payload is not None:
-            self._write_raw(frames.encode_frame(frames.PONG, payload))
 
     # --- receiving -------------------------------------------------------------------
 
@@ -205,10 +122,9 @@ class ServerConnection(WebSocket):  # type: ignore[misc]
             return self._silence_s
         return self._silence_s + monotonic() - self._reading_since
 
-    def _give_way(self) -> None:
-        self._n_calls += 1
-        if self._n_calls % _YIELD_EVERY == 0:
-            gevent.sleep(0)
+    def _finish(self, code: int, reason: str) -> None:
+        super()._finish(code, reason)
+        self._may_read.set()
 
     # --- ending ----------------------------------------------------------------------
 
@@ -233,13 +149,6 @@ class ServerConnection(WebSocket):  # type: ignore[misc]
         """Whether the connection is over, after waiting for that at most ``timeout_s``."""
         return bool(self._ended.wait(timeout_s))
 
-    def _say_close(self, code: int, reason: str) -> None:
-        encoded = cut_reason(reason)
-        self._close_sent = (code, encoded.decode("utf-8"))
-        payload = b"" if code == NO_CODE else code.to_bytes(2, "big") + encoded
-        with contextlib.suppress(Disconnected):
-            self._write_raw(frames.encode_frame(frames.CLOSE, payload))
-
     def _answer_close(self, closing: frames.Closing) -> None:
         """Echo the code that was received; the first close frame of the two is the reason."""
         if self._close_sent is None:
@@ -258,15 +167,3 @@ class ServerConnection(WebSocket):  # type: ignore[misc]
             while self._socket.recv(_RECV_BYTES):
                 gevent.sleep(0)
         self._finish(code, reason)
-
-    def _finish(self, code: int, reason: str) -> None:
-        if self._end is not None:
-            return
-        self._end = (code, reason)
-        self.closed = True
-        self._may_read.set()
-        self._ended.set()
-        self._socket.close()
-
-    def _known_end(self) -> tuple[int, str]:
-        return self._end or (ABNORMAL, "")

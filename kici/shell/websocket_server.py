@@ -17,7 +17,8 @@ from typing import Any
 
 import gevent.socket
 
-from kici.shell.server_connection import WRITE_TIMEOUT_S, ServerConnection
+from kici.shell.server_connection import ServerConnection
+from kici.shell.server_sending import WRITE_TIMEOUT_S
 from kici.shell.upgrade import Upgrade
 from kici.shell.websocket import Disconnected, UpgradeRefused, check_upgrade
 

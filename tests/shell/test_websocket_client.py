@@ -16,7 +16,7 @@ from gevent.ssl import SSLContext
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-from kici.shell import websocket_client
+from kici.shell import client_sending
 from kici.shell.websocket_client import ConnectFailed, Disconnected, connect
 
 LIMIT = 25 * 2**20
@@ -201,7 +201,7 @@ def test_our_close_is_bounded_when_the_server_is_silent(server):
 
 # P63
 def test_a_stalled_reader_ends_the_write_in_time(server, monkeypatch):
-    monkeypatch.setattr(websocket_client, "WRITE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client_sending, "WRITE_TIMEOUT_S", 0.1)
 
     task = gevent.spawn(server.upgrade_only)
     connection = connect(server.url(), timeout_s=5, max_size=LIMIT)

@@ -10,7 +10,7 @@ import pytest
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
-from kici.shell import server_connection
+from kici.shell import server_sending
 from kici.shell.upgrade import upgrade_handler
 from kici.shell.websocket import Disconnected
 from kici.shell.websocket_server import (
@@ -203,7 +203,7 @@ def test_two_greenlets_send_large_messages_without_mixing_them(pair):
 
 def test_a_peer_that_takes_nothing_is_cut_off(pair, monkeypatch):
     _client, connection = pair
-    monkeypatch.setattr(server_connection, "WRITE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(server_sending, "WRITE_TIMEOUT_S", 0.1)
     with pytest.raises(Disconnected) as caught:
         connection.send_text("x" * 20_000_000)
     assert caught.value.code == 1006
