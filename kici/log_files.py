@@ -37,8 +37,7 @@ class DailyFile(logging.Handler):
     ) -> None:
         super().__init__()
         self._directory = Path(directory)
-        suffix = f"-{_UNSAFE.sub('_', instance)}" if instance else ""
-        self._stem = f"orchestrator{suffix}"
+        self._stem = _stem(instance)
         self._max_bytes = max_bytes
         self._retention_s = retention_days * _DAY_S
         self._day = ""
@@ -111,14 +110,26 @@ class DailyFile(logging.Handler):
         with _locked(self._directory / f".{self._stem}.tidy", wait=False) as mine:
             if not mine:
                 return
-            for entry in sorted(self._directory.glob(f"{self._stem}-*")):
-                if not _DATED.fullmatch(entry.name[len(self._stem) :]):
-                    continue
+            for entry in _dated(self._directory, self._stem):
                 age = now - entry.stat().st_mtime
                 if age > self._retention_s:
                     entry.unlink(missing_ok=True)
                 elif entry.suffix != ".gz" and entry != self.path(self._day) and age > _SETTLED_S:
                     _compress(entry)
+
+
+def log_files(directory: str, instance: str) -> list[Path]:
+    """Every log file of ``instance`` in ``directory``: today's, older and compressed ones."""
+    return _dated(Path(directory), _stem(instance))
+
+
+def _stem(instance: str) -> str:
+    return f"orchestrator-{_UNSAFE.sub('_', instance)}" if instance else "orchestrator"
+
+
+def _dated(directory: Path, stem: str) -> list[Path]:
+    found = sorted(directory.glob(f"{stem}-*"))
+    return [entry for entry in found if _DATED.fullmatch(entry.name[len(stem) :])]
 
 
 def _compress(path: Path) -> None:

@@ -51,6 +51,7 @@ def check_config(argv: Sequence[str]) -> int:
 
 def _check(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from kici.config.load import load_config
+    from kici.config.shown import shown_config
     from kici.errors import ConfigError
 
     try:
@@ -61,67 +62,13 @@ def _check(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         text = paint(f"{len(lines)} problem{'s' if len(lines) > 1 else ''}", "red")
         show(args, {"ok": False, "problems": problems}, "\n".join([*lines, text]))
         return EXIT_FAILED
-    settings = _settings(config.settings)
-    scalers = [_scaler(each) for each in config.scalers.scalers]
-    data = {
-        "ok": True,
-        "settings": settings,
-        "globalMaxAgents": config.scalers.global_max_agents,
-        "scalers": scalers,
-        "warnings": list(config.warnings),
-    }
+    data = {"ok": True, **shown_config(config)}
     show(args, data, _text(data))
     return EXIT_OK
 
 
-def _settings(settings: Any) -> dict[str, Any]:
-    """Variable name to effective value in the variable's own unit; unset ones are None."""
-    from kici.config.settings import SETTINGS
-
-    shown: dict[str, Any] = {
-        row.name: _value(getattr(settings, row.field), row.unit)
-        for row in SETTINGS
-        if hasattr(settings, row.field)
-    }
-    shown |= {f"KICI_AGENT_ENV_{name}": "***" for name in settings.agent_env}
-    return shown
-
-
-def _value(value: Any, unit: str) -> Any:
-    from kici.config.model import Secret
-    from kici.redaction import redact
-
-    if isinstance(value, Secret):
-        return "***"
-    if isinstance(value, tuple):
-        return redact(",".join(value)) or None
-    if unit == "ms":
-        return round(value * 1000)
-    if unit == "s":
-        return f"{value:g}s"
-    return redact(value) if isinstance(value, str) else value
-
-
 def _word(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
-
-
-def _scaler(scaler: Any) -> dict[str, Any]:
-    return {
-        "name": scaler.name,
-        "type": scaler.type,
-        "maxAgents": scaler.max_agents,
-        "unsupported": scaler.unsupported,
-        "labelSets": [
-            {
-                "labels": list(each.labels),
-                "enriched": list(each.enriched),
-                "gate": list(each.gate),
-                "runs": each.image or each.binary_path,
-            }
-            for each in scaler.label_sets
-        ],
-    }
 
 
 def _text(data: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from kici.peer.notes import note
 from kici.peer.outflow import Outflow
 from kici.peer.seam import Desk, Ending
 from kici.protocol.heartbeat import Advert
+from kici.protocol.log_collection import Collect
 from kici.protocol.machine import Action, Actions, Close, Note, Send, Tell
 from kici.protocol.peer_actions import (
     Authentication,
@@ -37,6 +38,8 @@ from kici.shell.websocket_client import ClientConnection, Disconnected
 CLOSE_TIMEOUT_S = 5.0
 #: How soon a ping follows frames that nothing else proves to have arrived.
 PROVE_S = 0.5
+#: A piece of a log bundle that is not written by then will never be.
+PIECE_TIMEOUT_S = 45.0
 #: After a refusal the coordinator closes with a code that says more than ours would.
 _REFUSAL_CLOSE_S = 1.0
 
@@ -69,6 +72,8 @@ class Connection:
         self._advert: Advert | None = None
         self._timer = Event()
         self._urgent: deque[bytes] = deque()
+        self._piece: bytes | None = None
+        self._piece_written = Event()
         self._due: deque[JobKey] = deque()
         self._waiting: set[JobKey] = set()
         self._helpers: list[gevent.Greenlet] = []
@@ -99,6 +104,14 @@ class Connection:
         """Send a small message as soon as possible (answers to reroutes)."""
         self._urgent.append(plaintext)
         self._outflow.ready.set()
+
+    def send_piece(self, plaintext: bytes) -> bool:
+        """Send a piece of a log bundle in between; returns when it is written, False when
+        the connection is over. One caller at a time."""
+        self._piece_written.clear()
+        self._piece = plaintext
+        self._outflow.ready.set()
+        return self._piece_written.wait(PIECE_TIMEOUT_S)
 
     def report(self, key: JobKey) -> None:
         """Send the terminal report of ``key`` once its steps and logs are out."""
@@ -159,6 +172,11 @@ class Connection:
             return self._perform(self.session.relay(self._urgent.popleft()))
         if self._due:
             return self._send_report(self._due.popleft())
+        if self._piece is not None:
+            piece, self._piece = self._piece, None
+            if not self._perform(self.session.relay(piece)):
+                return False
+            self._piece_written.set()
         frame = self._outflow.first()
         if frame is None:
             return True
@@ -225,6 +243,8 @@ class Connection:
                 self._desk.offered(self._url, action)
             case Receipted():
                 self._desk.receipted(self._url, action)
+            case Collect():
+                self._desk.collect(self._url, action)
             case Replay():
                 self._desk.replay(self._url, self._coordinator_id)
             case Choose():

@@ -90,6 +90,21 @@ class Coordinator:
         if self._connection is not None:
             self._connection.advertise(offered)
 
+    def send_piece(self, message_id: str, data: bytes, *, is_last: bool) -> bool:
+        """The next chunk of a log bundle; returns when it is written, False when the
+        collection or the connection is over."""
+        if self._connection is None or not self.connected:
+            return False
+        piece = self._connection.session.link.collection.piece(message_id, data, is_last=is_last)
+        return piece is not None and self._connection.send_piece(piece)
+
+    def fail_collection(self, message_id: str, reason: str) -> None:
+        """Answer a collection with an error, unless it is over."""
+        if self._connection is not None:
+            failed = self._connection.session.link.collection.failed(message_id, reason)
+            if failed is not None:
+                self.send(failed)
+
     def joined(self, joined: Joined) -> None:
         """This connection was accepted."""
         self.coordinator_id, self._version = joined.coordinator_id, joined.coordinator_version
@@ -114,10 +129,14 @@ class Coordinator:
             self._wait_after(ending)
 
     def publish(self) -> None:
+        self._shared.publisher.publish(f"peer {self._index}", self.view())
+
+    def view(self) -> PeerState:
+        """What can be shown of this connection."""
         counters = Counter(self.counters)
         if self._connection is not None:
             counters.update(self._connection.session.link.counters)
-        state = PeerState(
+        return PeerState(
             rev=self._shared.publisher.next_rev(),
             url=self._shown,
             index=self._index,
@@ -132,7 +151,6 @@ class Coordinator:
             last_connected_at=self._connected_at,
             counters=dict(counters),
         )
-        self._shared.publisher.publish(f"peer {self._index}", state)
 
     def _attempt(self) -> Ending:
         """One connection, from the dial to its end."""
@@ -154,6 +172,7 @@ class Coordinator:
         finally:
             self.counters.update(session.link.counters)
             self._connection = None
+            self._desk.uncollect(self.url)
         fields = {"url": self._shown, "code": ending.code, "reason": ending.reason}
         log.info("Peer connection closed", extra=fields)
         return ending

@@ -22,6 +22,7 @@ from kici.contracts.link.jobs import (
     ScalerReported,
 )
 from kici.contracts.wire import encode
+from kici.peer.collection import Collections
 from kici.peer.coordinator import Coordinator
 from kici.peer.disk import Disk
 from kici.peer.notes import note
@@ -29,6 +30,7 @@ from kici.peer.outbox import Outbox
 from kici.peer.publish import Publisher
 from kici.peer.relaying import Relaying
 from kici.peer.spool import Spool
+from kici.protocol.log_collection import Collect
 from kici.protocol.machine import Action, Actions, Forget, Note, Tell
 from kici.protocol.offers import Conclude, Offers, Promise, Reply, Report, Stored
 from kici.protocol.peer_actions import Joined, Offered, Receipted
@@ -59,6 +61,7 @@ class PeerDesk:
         self.changed = Event()  # offers may have a new deadline
         self.disk = Disk()
         self.coordinators: Mapping[str, Coordinator] = {}
+        self.collections: Collections | None = None
 
     def serve(self, coordinators: Mapping[str, Coordinator]) -> None:
         """They are made with the desk at hand, so they come second."""
@@ -79,6 +82,14 @@ class PeerDesk:
         key = self._outbox.confirmed_key(url, receipt.run_id, receipt.job_id)
         self.coordinators[url].outflow.ended(key)
         self.perform(self._offers.receipted(key))
+
+    def collect(self, url: str, wanted: Collect) -> None:
+        if self.collections is not None:
+            self.collections.start(url, wanted)
+
+    def uncollect(self, url: str) -> None:
+        if self.collections is not None:
+            self.collections.lost(url)
 
     def joined(self, url: str, joined: Joined) -> bool:
         for other in self.coordinators.values():

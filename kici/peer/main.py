@@ -11,9 +11,13 @@ from kici import __version__
 from kici.config.model import job_state_dir
 from kici.contracts.link.jobs import JobStored
 from kici.contracts.link.lifecycle import DrainState, Hello, Leave, SnapshotRequest
+from kici.contracts.link.logs import AgentLogs, LogsGathered
 from kici.contracts.link.views import PoolCapacity
+from kici.peer.bundle import Worker
+from kici.peer.collection import Collections
 from kici.peer.coordinator import Coordinator, Shared
 from kici.peer.credentials import Credentials
+from kici.peer.describe import describe
 from kici.peer.desk import PeerDesk
 from kici.peer.outbox import Outbox
 from kici.peer.outflow import Outflow
@@ -99,6 +103,8 @@ class Peer:
             for index, url in enumerate(urls)
         }
         self._desk.serve(self._coordinators)
+        self._collections = Collections(shell, self._coordinators, self._describe)
+        self._desk.collections = self._collections
         self._watch(publisher.worker)
         self._watch(self._desk.disk.worker)
 
@@ -125,7 +131,10 @@ class Peer:
     def _handle(self, received: Received) -> None:
         match received.body:
             case Hello(name="pool"):
+                self._collections.pool_started()
                 self._desk.pool_started()
+            case AgentLogs() | LogsGathered():
+                self._collections.heard(received.body, received.fds)
             case Hello(name="web"):
                 self._say_everything(to_pool=False)
             case PoolCapacity():
@@ -139,6 +148,17 @@ class Peer:
             case _:
                 self._desk.pool_said(received.body)
         self._desk.changed.set()
+
+    def _describe(self) -> Worker:
+        links = [each.view() for each in self._coordinators.values()]
+        return describe(
+            self._shell.config,
+            links,
+            self._capacity,
+            self._outbox,
+            self._spool,
+            draining=self._draining,
+        )
 
     def _advertise(self) -> None:
         offered = advert(self._capacity, draining=self._draining)

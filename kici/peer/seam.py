@@ -5,6 +5,7 @@ from typing import Protocol
 import msgspec
 
 from kici.contracts.link import JobKey, Message
+from kici.protocol.log_collection import Collect
 from kici.protocol.peer_actions import Joined, Offered, Receipted
 
 
@@ -16,6 +17,10 @@ class Desk(Protocol):
     def receipted(self, url: str, receipt: Receipted) -> None: ...
     def replay(self, url: str, coordinator_id: str | None) -> None: ...
     def report(self, key: JobKey) -> bytes | None: ...
+    def collect(self, url: str, wanted: Collect) -> None: ...
+    def uncollect(self, url: str) -> None:
+        """The connection that wanted logs is over."""
+
     def joined(self, url: str, joined: Joined) -> bool:
         """False when this coordinator is already connected under another URL."""
 

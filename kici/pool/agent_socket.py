@@ -13,10 +13,11 @@ from kici.contracts.wire import Wire, encode
 from kici.contracts.wire.agent import MAX_FRAME_BYTES
 from kici.contracts.wire.agent.session import AgentRegister, RegisterAck
 from kici.errors import RemoteError
-from kici.pool.bundles import Bundle, BundleFailed
+from kici.pool.bundles import Bundle
 from kici.pool.seam import TokenGrant
 from kici.protocol.agent_actions import Bundled, PingAgent, Registration, Said
 from kici.protocol.agent_session import AgentSession, Phase
+from kici.protocol.bundle_pieces import BundleFailed
 from kici.protocol.machine import Action, Actions, Close, Note, Send
 from kici.shell.websocket import Disconnected
 from kici.shell.websocket_server import ServerConnection
@@ -58,7 +59,7 @@ class AgentSocket:
         self.connection_id = session.connection_id
         self.agent_id = ""
         self.grant: TokenGrant | None = None
-        self.bundles: dict[str, tuple[Bundle, AsyncResult[bytes]]] = {}
+        self.bundles: dict[str, tuple[Bundle, AsyncResult[int]]] = {}
         self._server = server
         self._session = session
         self._connection = connection
@@ -125,7 +126,7 @@ class AgentSocket:
             self._connection.abort()
             self._writer.kill()
             for _bundle, result in self.bundles.values():
-                result.set_exception(BundleFailed("the agent is gone"))
+                result.set_exception(BundleFailed("the agent is gone", "unreachable"))
             self.bundles.clear()
             self._server.gone(self, self._reason)
 
@@ -184,7 +185,7 @@ class AgentSocket:
         try:
             if not bundle.add(action.message):
                 return
-            result.set(bundle.content())
+            result.set(bundle.n_bytes)
         except BundleFailed as failed:
             result.set_exception(failed)
         self.bundles.pop(request_id, None)

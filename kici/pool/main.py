@@ -15,6 +15,7 @@ from kici.config.model import ScalerConfig
 from kici.contracts.link import Message
 from kici.contracts.link.jobs import JobStored, SettingsChanged, TokenRevoked
 from kici.contracts.link.lifecycle import ConfigChanged, Hello, Leave
+from kici.contracts.link.logs import LogsCancel, LogsRequest
 from kici.contracts.link.views import SocketPassed
 from kici.contracts.wire import Wire
 from kici.contracts.wire.agent.session import AgentRegister, RegisterAck
@@ -41,6 +42,7 @@ from kici.pool.events import (
     Tick,
 )
 from kici.pool.fleet import Fleet
+from kici.pool.gathering import Gatherings
 from kici.pool.receipts import Receipts
 from kici.pool.seam import AgentConnection
 from kici.pool.server import AgentServer
@@ -89,6 +91,7 @@ class Pool:
         self._core = PoolCore(shell.config, wall=time, new_id=lambda: str(uuid4()))
         self._server = AgentServer(self, self._issuer, auth=settings.agent_auth)
         self._fleet = Fleet(shell.config, self._issuer, self.apply)
+        self._gatherings = Gatherings(self._server, shell.tell, settings.runtime_dir)
         self._connections: dict[str, AgentConnection] = {}
         self._receipts = Receipts(lambda agent_id: unstored(self._core.board, agent_id))
         self._undone: deque[Action] = deque()
@@ -127,7 +130,10 @@ class Pool:
                     self._server.take(message, fd)
             case Hello():
                 if sender == "peer":
+                    self._gatherings.stop()
                     self.apply(PeerBooted())
+            case LogsRequest() | LogsCancel():
+                self._gatherings.heard(message)
             case TokenRevoked(token_id=token_id):
                 self._server.revoke(token_id)
             case SettingsChanged(agent_token_ttl_ms=ttl_ms):

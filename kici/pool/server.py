@@ -5,7 +5,7 @@ The pool's main gives each ``socket.passed`` with its descriptor to ``take``.
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from uuid import uuid4
 
 import gevent
@@ -19,9 +19,10 @@ from kici.contracts.wire.agent.services import FleetLogsRequest
 from kici.contracts.wire.agent.session import AgentRegister, RegisterAck
 from kici.errors import RemoteError
 from kici.pool.agent_socket import AgentSocket
-from kici.pool.bundles import BUNDLE_TIMEOUT_S, MAX_BUNDLE_BYTES, Bundle, BundleFailed
+from kici.pool.bundles import BUNDLE_TIMEOUT_S, MAX_BUNDLE_BYTES, Budget, Bundle
 from kici.pool.seam import AgentEvents, TokenGrant
 from kici.protocol.agent_session import AgentSession
+from kici.protocol.bundle_pieces import BundleFailed
 from kici.shell.websocket import UpgradeRefused
 from kici.shell.websocket_server import accept_passed, refuse_passed
 
@@ -95,24 +96,34 @@ class AgentServer:
         self._greenlets.join(timeout_s)
         self._greenlets.kill()
 
+    def agent_ids(self) -> list[str]:
+        """The agents that are connected now."""
+        return list(self._by_agent)
+
     def collect_logs(
-        self, agent_id: str, window_hours: float, timeout_s: float = BUNDLE_TIMEOUT_S
-    ) -> bytes:
-        """The log bundle (a ZIP) of a connected agent; ``BundleFailed`` (A84, A85)."""
+        self,
+        agent_id: str,
+        hours: float,
+        sink: BinaryIO,
+        budget: Budget,
+        timeout_s: float = BUNDLE_TIMEOUT_S,
+    ) -> int:
+        """Write the log bundle (a ZIP) of a connected agent to ``sink``; its size in bytes.
+        ``BundleFailed`` (A84, A85)."""
         socket = self._by_agent.get(agent_id)
         request_id = str(uuid4())
         request = FleetLogsRequest(
-            request_id=request_id, log_window_hours=window_hours, max_bytes=MAX_BUNDLE_BYTES
+            request_id=request_id, log_window_hours=hours, max_bytes=MAX_BUNDLE_BYTES
         )
         if socket is None or not socket.send(request):
-            raise BundleFailed(f"agent {agent_id} is not connected")
-        result: AsyncResult[bytes] = AsyncResult()
-        socket.bundles[request_id] = (Bundle(), result)
+            raise BundleFailed(f"agent {agent_id} is not connected", "unreachable")
+        result: AsyncResult[int] = AsyncResult()
+        socket.bundles[request_id] = (Bundle(sink, budget), result)
         try:
-            content: bytes = result.get(timeout=timeout_s)
-            return content
+            n_bytes: int = result.get(timeout=timeout_s)
+            return n_bytes
         except gevent.Timeout:
-            raise BundleFailed(f"no bundle within {timeout_s:.0f} s") from None
+            raise BundleFailed(f"no bundle within {timeout_s:.0f} s", "timeout") from None
         finally:
             socket.bundles.pop(request_id, None)
 

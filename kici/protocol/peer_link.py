@@ -16,12 +16,12 @@ from kici.contracts.wire.peer.fleet import (
     PeerConfigReload,
     PeerConfigReloadResponse,
     PeerLeaving,
-    PeerLogsCollectError,
     PeerLogsCollectRequest,
 )
 from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
 from kici.contracts.wire.peer.jobs import JobProgressAck, JobReroute, JobRerouteAck, PeerJobCancel
 from kici.protocol.heartbeat import GATES_PER_SET, Advert, HostFacts, at_least, heartbeat
+from kici.protocol.log_collection import LogCollection
 from kici.protocol.machine import Action, Actions, Close, Note, Tell
 from kici.protocol.peer_actions import (
     CHANGE_DELAY_S,
@@ -44,7 +44,6 @@ _tags: msgspec.json.Decoder[_Tag] = msgspec.json.Decoder(_Tag)
 #: Lines about invalid messages in one connection's life.
 MAX_COMPLAINTS = 20
 RELOAD_REFUSED = "Configuration reload is not supported by this worker"
-COLLECT_REFUSED = "Log collection is not supported by this worker"
 
 
 class PlainSend(Action, frozen=True):
@@ -83,6 +82,7 @@ class PeerLink:
         self._replay_at = 0.0
         self._heard_at = 0.0
         self._unreceipted: dict[tuple[str, str], float] = {}
+        self.collection = LogCollection()
         self.counters: Counter[str] = Counter()
         self._n_complaints = 0
 
@@ -91,7 +91,7 @@ class PeerLink:
         moments = [self._heartbeat_at, self._replay_at, self._heard_at + DEAD_AFTER_S]
         if self._unreceipted:
             moments.append(min(self._unreceipted.values()) + UNRECEIPTED_AFTER_S)
-        return min(moments)
+        return min(*moments, self.collection.deadline)
 
     def joined(self, version: str | None, now: float) -> Actions:
         """Accepted: a heartbeat at once, then what the outbox holds (3.1)."""
@@ -124,7 +124,8 @@ class PeerLink:
             return [Close(1000, "No frame for 90 s")]
         if any(now >= since + UNRECEIPTED_AFTER_S for since in self._unreceipted.values()):
             return [Close(1000, "Terminal report not acknowledged")]
-        actions: Actions = []
+        late = self.collection.tick(now)
+        actions: Actions = [] if late is None else [PlainSend(late)]
         if now >= self._heartbeat_at:
             actions += self._heartbeat(now)
         if now >= self._replay_at:
@@ -225,8 +226,8 @@ class PeerLink:
         return [PlainSend(answer)]
 
     def _on_collect(self, message: PeerLogsCollectRequest, plain: bytes, now: float) -> Actions:
-        answer = PeerLogsCollectError(message_id=message.message_id, message=COLLECT_REFUSED)
-        return [PlainSend(answer)]
+        answer = self.collection.asked(message, now)
+        return [PlainSend(answer) if isinstance(answer, Wire) else answer] if answer else []
 
 
 _HANDLERS: dict[type[msgspec.Struct], Callable[[PeerLink, Any, bytes, float], Actions]] = {

@@ -400,7 +400,7 @@ def test_noise_is_dropped_and_questions_are_answered(tmp_path, coordinator):
         answer = worker.expect("peer.config.reload.response")
         assert (answer["messageId"], answer["success"]) == ("m-18", False)
         ask = {"type": "peer.logs.collect.request", "messageId": "m-19", "logWindowHours": 4}
-        worker.send(ask | {"includeCoordinatorMesh": False, "selection": {"all": True}})
+        worker.send(ask | {"includeCoordinatorMesh": False, "selection": {"all": "yes"}})
         assert worker.expect("peer.logs.collect.error")["messageId"] == "m-19"
         worker.send({"type": "peer.agent-token.revoke", "tokenId": "t", "senderInstanceId": "c"})
         assert peer.pool.expect(link_jobs.TokenRevoked).token_id == "t"  # P67

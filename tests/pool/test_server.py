@@ -1,5 +1,6 @@
 """The agent server over real sockets, with a scripted core behind it."""
 
+import io
 import json
 import os
 import time
@@ -12,9 +13,10 @@ from kici.contracts.wire.agent.jobs import JobCancel
 from kici.contracts.wire.agent.session import ErrorMessage, RegisterAck
 from kici.errors import RemoteError
 from kici.pool import agent_socket, server
-from kici.pool.bundles import BundleFailed
+from kici.pool.bundles import Budget
 from kici.pool.server import AgentServer
 from kici.pool.tokens import TokenIssuer
+from kici.protocol.bundle_pieces import BundleFailed
 from tests.support import raw_websocket as raw
 
 WAIT_S = 5.0
@@ -408,17 +410,32 @@ def chunk(client, request_id, seq, data, last=False):
     )
 
 
+class Asked:
+    """``collect_logs`` of agent ``name``, under way; ``content`` is what it wrote."""
+
+    def __init__(self, pool, name="a1", timeout_s=60.0, budget=10**9):
+        self.sink = io.BytesIO()
+        self._call = gevent.spawn(
+            pool.server.collect_logs, name, 4, self.sink, Budget(budget), timeout_s
+        )
+
+    def get(self):
+        return self._call.get(timeout=WAIT_S)
+
+
 # A84
 def test_a_bundle_is_joined_from_its_chunks(pool):
     client = pool.agent()
     hear(client)
-    asked = gevent.spawn(pool.server.collect_logs, "a1", 4)
+    asked = Asked(pool)
     request = hear(client)
     assert (request["type"], request["logWindowHours"]) == ("fleet.logs.request", 4)
+    assert request["maxBytes"] == 52_428_800
     chunk(client, "foreign", 0, "eHh4")
     chunk(client, request["requestId"], 0, "YWI=")
     chunk(client, request["requestId"], 1, "Y2Q=", last=True)
-    assert asked.get(timeout=WAIT_S) == b"abcd"
+    assert asked.get() == 4
+    assert asked.sink.getvalue() == b"abcd"
     assert pool.core.connections[0].bundles == {}
 
 
@@ -430,19 +447,44 @@ def test_a_bundle_is_joined_from_its_chunks(pool):
         ([(0, "YQ=="), (0, "YQ==")], "chunk 0"),
         ([(0, "%%")], "base64"),
         ([(0, "YWFhYWFhYWFhYWFh")], "above"),
+        ([(0, "YWFhYWFh"), (1, "YWFhYWFh")], "together"),
     ],
 )
 def test_a_bad_bundle_fails_the_request_only(pool, monkeypatch, pieces, reason):
-    monkeypatch.setattr("kici.pool.bundles.MAX_BUNDLE_BYTES", 10)
+    limit = 100 if reason == "together" else 10
+    monkeypatch.setattr("kici.pool.bundles.MAX_BUNDLE_BYTES", limit)
     client = pool.agent()
     hear(client)
-    asked = gevent.spawn(pool.server.collect_logs, "a1", 4)
+    asked = Asked(pool, budget=10)
     request_id = hear(client)["requestId"]
     for seq, data in pieces:
         chunk(client, request_id, seq, data)
     with pytest.raises(BundleFailed, match=reason):
-        asked.get(timeout=WAIT_S)
+        asked.get()
     assert pool.core.lost_ones == []
+
+
+# A85
+def test_a_full_disk_fails_the_request_and_not_the_agent(pool):
+    client = pool.agent()
+    hear(client)
+    asked = Asked(pool)
+    asked.sink.write = lambda _data: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    chunk(client, hear(client)["requestId"], 0, "YQ==", last=True)
+    with pytest.raises(BundleFailed, match="No space left"):
+        asked.get()
+    assert pool.core.lost_ones == []
+
+
+# A84
+def test_an_agent_may_say_why_it_has_no_bundle(pool):
+    client = pool.agent()
+    hear(client)
+    asked = Asked(pool)
+    request_id = hear(client)["requestId"]
+    say(client, type="fleet.bundle.error", requestId=request_id, message="no logs here")
+    with pytest.raises(BundleFailed, match="no logs here"):
+        asked.get()
 
 
 # A84
@@ -450,21 +492,23 @@ def test_another_agents_chunks_do_not_count(pool):
     client, other = pool.agent("a1"), pool.agent("a2")
     hear(client)
     hear(other)
-    asked = gevent.spawn(pool.server.collect_logs, "a1", 4, 0.3)
+    asked = Asked(pool, timeout_s=0.3)
     request_id = hear(client)["requestId"]
     chunk(other, request_id, 0, "YQ==", last=True)
-    with pytest.raises(BundleFailed, match="within"):
-        asked.get(timeout=WAIT_S)
+    with pytest.raises(BundleFailed, match="within") as failed:
+        asked.get()
+    assert failed.value.status == "timeout"
 
 
 # A85
 def test_a_bundle_fails_at_once_when_its_agent_goes(pool):
     client = pool.agent()
     hear(client)
-    asked = gevent.spawn(pool.server.collect_logs, "a1", 4)
+    asked = Asked(pool)
     hear(client)
     client.shut()
-    with pytest.raises(BundleFailed, match="gone"):
-        asked.get(timeout=WAIT_S)
+    with pytest.raises(BundleFailed, match="gone") as failed:
+        asked.get()
+    assert failed.value.status == "unreachable"
     with pytest.raises(BundleFailed, match="not connected"):
-        pool.server.collect_logs("nobody", 4)
+        Asked(pool, "nobody").get()

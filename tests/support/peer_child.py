@@ -1,6 +1,7 @@
 """The real peer process; the test plays supervisor, pool and web on its links."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -29,10 +30,13 @@ class End:
         self._number = 0
         self.seen = []
 
-    def send(self, message):
+    def send(self, message, fds=()):
         self._number += 1
-        for part in cut(self._number, pack(self.name, self.boot_id, message)):
-            self.raw.send(part)
+        for index, part in enumerate(cut(self._number, pack(self.name, self.boot_id, message))):
+            if fds and not index:
+                socket.send_fds(self.raw, [part], list(fds))
+            else:
+                self.raw.send(part)
 
     def receive(self, timeout_s=TIMEOUT_S):
         deadline = time.monotonic() + timeout_s
@@ -78,7 +82,7 @@ class PeerChild:
         if token:
             changes["join_token"] = Secret(token)
         self._log_path = tmp_path / "peer.log"
-        self._config = Config(settings=settings(tmp_path, urls, **changes), scalers=ScalerConfig())
+        self.config = Config(settings=settings(tmp_path, urls, **changes), scalers=ScalerConfig())
         self.start()
 
     def start(self):
@@ -95,7 +99,7 @@ class PeerChild:
             pass_fds=tuple(fds.values()),
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
-        self._process.stdin.write(msgspec.json.encode(self._config))
+        self._process.stdin.write(msgspec.json.encode(self.config))
         self._process.stdin.close()
         self.pid = self._process.pid
         self.ends = {}

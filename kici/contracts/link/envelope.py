@@ -2,7 +2,7 @@
 
 import msgspec
 
-from kici.contracts.link import Message, jobs, lifecycle, views
+from kici.contracts.link import Message, jobs, lifecycle, logs, views
 
 LinkMessage = (
     lifecycle.Hello
@@ -36,6 +36,10 @@ LinkMessage = (
     | jobs.JobLogged
     | jobs.JobFinished
     | jobs.ScalerReported
+    | logs.LogsRequest
+    | logs.LogsCancel
+    | logs.AgentLogs
+    | logs.LogsGathered
     | views.PeerState
     | views.PoolCapacity
     | views.PoolCounts

@@ -56,12 +56,21 @@ class PeerConfigReloadResponse(Wire, tag="peer.config.reload.response", frozen=T
     fields_changed: tuple[str, ...] | None = None
 
 
+class LogSelection(Part, frozen=True, kw_only=True):
+    """Whose bundles are wanted; ``all`` makes the lists void (4.18)."""
+
+    all: bool
+    agent_ids: tuple[str, ...] = ()
+    worker_instance_ids: tuple[str, ...] = ()
+
+
 class PeerLogsCollectRequest(Wire, tag="peer.logs.collect.request", frozen=True, kw_only=True):
     """C -> W; answered by chunks or an error within 45 s (4.18)."""
 
     message_id: str
     log_window_hours: Number
     include_coordinator_mesh: bool
+    #: A ``LogSelection``, not yet looked at: one that is wrong is answered, not dropped.
     selection: msgspec.Raw
 
 
