@@ -59,7 +59,8 @@ def _right_end(job: Ended, around: Circumstances) -> Iterable[str]:
         return
     if job.state == "failed" and around.lost_worker and "worker restarted" in job.reason:
         # Accepted, never dispatched, and its payload gone with the worker: an explicit loss.
-        if "start" in job.written:
+        # So is an end that the worker did not store and whose agent was killed as well.
+        if "start" in job.written and not around.lost_agents:
             yield f"a running job was given up: {job.reason}"
         return
     yield f"ended {job.state} ({job.reason}), expected {natural}"
