@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from kici.config.names import ADVICE, nearest, unknown_names
-from kici.config.settings import AGENT_ENV_PREFIX, DEV_VARIABLE, NAMES, SETTINGS, Setting
+from kici.config.setting import Setting
+from kici.config.settings import AGENT_ENV_PREFIX, DEV_VARIABLE, NAMES, SETTINGS
 from kici.errors import Problem
 
 

@@ -82,6 +82,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     guard_inodes_min: int = 5000
     guard_memory_min_bytes: int = 64 * 2**20
     guard_temperature_max: int = 90
+    # What is left behind may stay so long, and be so much; 0 is for ever, and any amount.
+    clean_images_max_age_s: float = 30 * 86400.0
+    clean_images_max_bytes: int = 0
+    clean_agents_max_age_s: float = 86400.0
 
 
 def job_state_dir(settings: Settings) -> str:

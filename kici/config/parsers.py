@@ -131,10 +131,10 @@ def size(value: str) -> int:
     return amount
 
 
-def or_off(parse: Callable[[str], int]) -> Parser:
+def or_off(parse: Parser) -> Parser:
     """What ``parse`` takes, or ``off`` (also ``0``), which is 0."""
 
-    def parse_or_off(value: str) -> int:
+    def parse_or_off(value: str) -> object:
         return 0 if value.strip().lower() in ("off", "0") else parse(value)
 
     return parse_or_off

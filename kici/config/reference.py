@@ -7,7 +7,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from kici.config.settings import SECTIONS, SETTINGS, Setting
+from kici.config.setting import Setting
+from kici.config.settings import SECTIONS, SETTINGS
 
 DOCS_FILE = "docs/configuration.md"
 ENV_FILE = "conf/worker.env"

@@ -5,12 +5,7 @@ The table is the only place that knows a name, its parser and its default;
 (``config/reference.py``), and a test holds the committed files against it.
 """
 
-from typing import Literal
-
-import msgspec
-
 from kici.config.parsers import (
-    Parser,
     base_path,
     boolean,
     choice,
@@ -24,65 +19,15 @@ from kici.config.parsers import (
     size,
     text,
 )
+from kici.config.setting import Section, Setting
+from kici.config.setting import row as _row
 from kici.protocol.urls import check_coordinator_url, check_url
 
 #: Fields that are no field of ``Settings``: ``load.py`` folds them into one.
 INTERMEDIATE = ("coordinator_url", "admin_token_file", "loki_password_file", "loki_token_file")
 
-_UNITS = {"milliseconds": "ms", "duration": "s", "size": "bytes", "days": "days"}
-
 AGENT_ENV_PREFIX = "KICI_AGENT_ENV_"
 DEV_VARIABLE = "KICI_DEV"
-
-
-class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """One variable. ``default`` is the text shown for it; "" means unset.
-
-    ``lenient``: a wrong value is a warning and counts as unset, as in the reference.
-    """
-
-    name: str
-    field: str
-    parse: Parser
-    accepts: str
-    default: str = ""
-    doc: str
-    origin: Literal["seed", "reference", "ours"]
-    since: str = "0.1"
-    lenient: bool = False
-
-    @property
-    def unit(self) -> str:
-        """The unit of a plain number in the variable: ``ms``, ``s``, ``bytes``, ``days`` or ""."""
-        return _UNITS.get(self.accepts.split()[0], "")
-
-
-class Section(msgspec.Struct, frozen=True):
-    title: str
-    settings: tuple[Setting, ...]
-
-
-def _row(
-    name: str,
-    field: str,
-    parse: Parser,
-    accepts: str,
-    default: str,
-    origin: Literal["seed", "reference", "ours"],
-    doc: str,
-    *,
-    lenient: bool = False,
-) -> Setting:
-    return Setting(
-        name=name,
-        field=field,
-        parse=parse,
-        accepts=accepts,
-        default=default,
-        origin=origin,
-        doc=doc,
-        lenient=lenient,
-    )
 
 
 def _coordinator_urls(value: str) -> tuple[str, ...]:
@@ -192,6 +137,20 @@ SECTIONS: tuple[Section, ...] = (
         _row("KICI_GUARD_TEMPERATURE_MAX", "guard_temperature_max", or_off(integer(1, 200)),
              "degrees Celsius | off", "90", "ours", "Above this no job is taken, until it is 5 "
              "degrees cooler. On a Raspberry Pi, which slows down at 80, use 80."),
+    )),
+    Section("Cleaning", (
+        _row("KICI_CLEAN_IMAGES_MAX_AGE", "clean_images_max_age_s", or_off(duration()),
+             "duration | off", "30d", "ours", "An image that this worker pulled, that no label "
+             "set names, and that no container was made of for so long, is deleted. Images of "
+             "others never are, nor one that any container uses."),
+        _row("KICI_CLEAN_IMAGES_MAX", "clean_images_max_bytes", or_off(size), "size | off", "off",
+             "ours", "Bound of all images that this worker pulled into one engine; beyond it "
+             "those of the same kind go, the longest unused first. Layers that two images share "
+             "count twice."),
+        _row("KICI_CLEAN_AGENTS_MAX_AGE", "clean_agents_max_age_s", or_off(duration()),
+             "duration | off", "1d", "ours", "Directories of dead host agents that an earlier "
+             "instance id of this worker left below the data directory are deleted when they are "
+             "so old; those of the present one go as soon as they are found."),
     )),
     Section("HTTP", (
         _row("KICI_PORT", "port", integer(0, 65535), "0 to 65535 (0: any free port)", "4000",

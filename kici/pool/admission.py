@@ -169,6 +169,7 @@ def outbox_told(board: Board, event: OutboxState, now: float) -> None:
             announced=True,
         )
         board.jobs.add(job)
+        board.unclaimed.add(job.key)
         board.job_changed(job)
     early, board.early_cancels = board.early_cancels, []
     for cancel in early:

@@ -42,6 +42,8 @@ class Agent:
     bound: JobKey | None = None
     #: Run and job id it was launched for, when it was found after a restart.
     found_for: tuple[str | None, str | None] = (None, None)
+    #: It existed before this process and has not said yet what it runs.
+    unheard: bool = False
     #: Single use: it was given a job and gets no other.
     used: bool = False
     draining: bool = False

@@ -45,6 +45,7 @@ def registered(board: Board, event: AgentRegistered, now: float) -> None:
         agent.since, agent.since_wall = now, board.wall()
     agent.deadline = None
     agent.reason = ""
+    agent.unheard = False
     bound = _bound_job(board, agent)
     ack = RegisterAck(
         agent_id=register.agent_id,

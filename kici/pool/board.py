@@ -21,11 +21,17 @@ class Board:
     """Owns: the job table, the agent registry, the drain flag. Told by: the core.
 
     ``wall`` gives wall-clock seconds for messages; ``new_id`` gives unique hex names of at
-    least 8 digits. ``changed`` says that a job may now be placed.
+    least 8 digits. ``outsiders``: agents that no backend knows of may come (static tokens).
+    ``changed`` says that a job may now be placed.
     """
 
     def __init__(
-        self, config: Config, *, wall: Callable[[], float], new_id: Callable[[], str]
+        self,
+        config: Config,
+        *,
+        wall: Callable[[], float],
+        new_id: Callable[[], str],
+        outsiders: bool = True,
     ) -> None:
         self.settings = config.settings
         self.wall = wall
@@ -48,6 +54,10 @@ class Board:
         self.early_cancels: list[JobCancel] = []
         #: Moment of the start; until the open records come, unknown jobs are left alone.
         self.began_at: float | None = None
+        self.outsiders = outsiders
+        #: Open records that no agent has claimed, and since when none can any more.
+        self.unclaimed: set[JobKey] = set()
+        self.orphaned_at: float | None = None
         #: Jobs that were stored as ended: an older ``outbox.state`` still on its way cannot
         #: bring them back to life.
         self.recent = Remembered()

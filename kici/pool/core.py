@@ -57,9 +57,14 @@ class PoolCore:
     """
 
     def __init__(
-        self, config: Config, *, wall: Callable[[], float], new_id: Callable[[], str]
+        self,
+        config: Config,
+        *,
+        wall: Callable[[], float],
+        new_id: Callable[[], str],
+        outsiders: bool = True,
     ) -> None:
-        self.board = Board(config, wall=wall, new_id=new_id)
+        self.board = Board(config, wall=wall, new_id=new_id, outsiders=outsiders)
         self.deadline: float | None = None
         self._capacity_at = float("-inf")
 
@@ -108,10 +113,10 @@ class PoolCore:
                 self._backend(report, now)
             case LedgerRefused():
                 supply.ledger_refused(board, event, now)
-            case AgentsSought(scalers):
-                board.scaling.seek(scalers, now)
+            case AgentsSought(scalers, complete):
+                board.scaling.seek(scalers, now, complete=complete)
             case AgentsFound():
-                board.scaling.sought(event.scaler)
+                board.scaling.sought(event.scaler, certain=event.certain)
                 supply.found(board, event, now)
             case HealthChanged(scaler, reason):
                 board.scaling.health_changed(scaler, reason)

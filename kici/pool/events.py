@@ -61,16 +61,20 @@ class HealthChanged(Event, frozen=True):
 
 
 class AgentsSought(Event, frozen=True):
-    """Backends are asked what exists; until ``AgentsFound`` nothing of one is started."""
+    """Backends are asked what exists; until ``AgentsFound`` nothing of one is started. Not
+    ``complete``: there may be agents that none of them can tell of."""
 
     scalers: Sequence[str]
+    complete: bool = True
 
 
 class AgentsFound(Event, frozen=True):
-    """What a backend found at start, with our owner mark (house.md section 3); maybe nothing."""
+    """What a backend found at start, with our owner mark (house.md section 3); maybe nothing.
+    Not ``certain``: it could not look, so there may be more."""
 
     scaler: str
     agents: Sequence[FoundAgent]
+    certain: bool = True
 
 
 class ScalersChanged(Event, frozen=True):

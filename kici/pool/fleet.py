@@ -7,29 +7,30 @@ from pathlib import Path
 import gevent
 import msgspec
 
-from kici.config.model import (
-    Config,
-    LabelSet,
-    ResourceCap,
-    ResourceSpec,
-    Scaler,
-    ScalerConfig,
-    WarmPool,
-)
+from kici.config.model import Config, ResourceSpec, Scaler, ScalerConfig, WarmPool
 from kici.errors import KiciError
 from kici.pool.actions import LaunchAgent, ReapAgent
+from kici.pool.cleaning import budget_of, keep_clean
 from kici.pool.environment import agent_environment, labels_for
 from kici.pool.events import BackendReported, Event, LedgerRefused
-from kici.pool.ledger import Ledger, LedgerBroken
+from kici.pool.ledger import LedgerBroken
+from kici.pool.left_behind import LeftBehind
 from kici.pool.lookout import Lookout
-from kici.pool.resources import resolve
-from kici.pool.scalers import Unsupported, host_leftovers, make_backend
-from kici.pool.scalers.base import Backend, BackendEvent, EventKind, FoundAgent, LaunchSpec
+from kici.pool.scalers import Unsupported, make_backend
+from kici.pool.scalers.base import (
+    Backend,
+    BackendEvent,
+    CannotLook,
+    EventKind,
+    FoundAgent,
+    LaunchSpec,
+)
+from kici.pool.shares import Shares
 from kici.pool.tokens import TokenIssuer
 
 _log = logging.getLogger("kici.pool")
-#: Between two looks for machine shares of the dead.
-REAP_LEDGER_EVERY_S = 30.0
+#: Between two looks whether anything is left of scalers that are configured no more.
+RETIRE_EVERY_S = 60.0
 
 
 class Fleet:
@@ -40,7 +41,6 @@ class Fleet:
         self._issuer = issuer
         self._tell = tell
         self._config = ScalerConfig()
-        self._pools: dict[str, ResourceCap] = {}
         self._scalers: dict[str, Scaler] = {}
         self._backends: dict[str, Backend] = {}
         #: Which backend has an agent, also after a reload replaced the scaler.
@@ -48,58 +48,46 @@ class Fleet:
         self._lookout = Lookout(self._backends, self._strangers, tell)
         self._looked_back = False
         self._reserving: dict[str, bool] = {}
-        #: Which machine pool an agent has a share of.
-        self._shares: dict[str, str] = {}
         self._token_ttl_s = config.settings.agent_token_ttl_s
-        self._ledger = Ledger(config.settings.machine_ledger_dir, config.settings.instance_id)
+        self.shares = Shares(config.settings)
+        self._state_dir = str(Path(config.settings.data_dir, "scalers"))
+        self._left = LeftBehind(self._state_dir, config.settings.instance_id)
 
     def configure(self, config: ScalerConfig) -> None:
         """Make the backends of new and changed scalers, and see what they find."""
-        # Caps of pools that are gone stay known: agents may still have shares in them.
-        self._pools |= {pool.name: pool.cap for pool in config.machine_pools}
         self._config = config
+        self.shares.configure(config)
         self._retire({scaler.name for scaler in config.scalers})
-        state_dir = str(Path(self._settings.data_dir, "scalers"))
         new = [one for one in config.scalers if self._needs_backend(one)]
         if not self._looked_back:
             self._looked_back = True
-            new += self._left_behind(state_dir)
+            new += self._left.look_back(one.name for one in config.scalers)
+        self._left.configured(config.scalers)
         self._scalers |= {one.name: one for one in (*config.scalers, *new)}
-        for scaler in config.scalers:
+        for scaler in (*config.scalers, *new):
             for label_set in scaler.label_sets:
                 self._issuer.know(labels_for(scaler, label_set))
         # All of them before anything else: this event may place jobs already.
-        self._lookout.expect(scaler.name for scaler in new)
+        self._lookout.expect((scaler.name for scaler in new), complete=self._left.complete)
         for scaler in new:
             self._replace(scaler.name)
-            try:
-                backend = make_backend(
-                    scaler,
-                    owner=self._settings.instance_id,
-                    state_dir=state_dir,
-                    report=self._report,
-                )
-            except Unsupported as reason:
-                _log.warning("Scaler %s cannot be used: %s", scaler.name, reason)
-                self._lookout.unusable(scaler.name, str(reason))
-                continue
-            self._backends[scaler.name] = backend
-            self._lookout.first_look(scaler.name, backend)
+            self._make(scaler)
 
-    def _left_behind(self, state_dir: str) -> list[Scaler]:
-        """Scalers that were taken out of the configuration while the worker was down: their
-        agents on this machine may run jobs, and are adopted; what is dead is cleared away."""
-        names = {scaler.name for scaler in self._config.scalers}
-        left = []
-        for name, label_sets in host_leftovers(state_dir, self._settings.instance_id).items():
-            if name in names:
-                continue
-            _log.warning("Scaler %s is configured no more, looking for its agents", name)
-            left.append(Scaler(name=name, type="bare-metal", max_agents=0, label_sets=()))
-            for labels in label_sets:
-                known = LabelSet(labels=labels, enriched=())
-                self._issuer.know(labels_for(left[-1], known))
-        return left
+    def _make(self, scaler: Scaler) -> None:
+        try:
+            backend = make_backend(
+                scaler,
+                owner=self._settings.instance_id,
+                state_dir=self._state_dir,
+                report=self._report,
+            )
+        except Unsupported as reason:
+            _log.warning("Scaler %s cannot be used: %s", scaler.name, reason)
+            never_could = scaler.unsupported is not None
+            self._lookout.unusable(scaler.name, str(reason), certain=never_could)
+            return
+        self._backends[scaler.name] = backend
+        self._lookout.first_look(scaler.name, backend)
 
     def _needs_backend(self, scaler: Scaler) -> bool:
         """Limits, caps and labels are the core's business; the rest is what a backend is."""
@@ -131,21 +119,29 @@ class Fleet:
         """Look at the backends for ever; run in a greenlet."""
         self._lookout.watch()
 
-    def watch_ledger(self) -> None:
-        """Look at the machine's shares for ever; run in a greenlet."""
-        while True:
-            gevent.sleep(REAP_LEDGER_EVERY_S)
-            self._reap_ledger()
+    def watch_leftovers(self) -> None:
+        """Delete what is left behind, under a budget, for ever; run in a greenlet."""
+        keep_clean(self._backends.values, lambda: budget_of(self._settings, self._config))
 
-    def _reap_ledger(self) -> None:
-        for pool in self._pools:
-            try:
-                n_dead = self._ledger.reap(pool)
-            except LedgerBroken as error:
-                _log.warning("Ledger cannot be reaped: %s", error)
-                continue
-            if n_dead:
-                _log.info("Reaped %d dead reservations of machine pool %s", n_dead, pool)
+    def watch_left_behind(self) -> None:
+        """Until nothing is left of scalers that are configured no more; run in a greenlet."""
+        while self._left.names:
+            gevent.sleep(RETIRE_EVERY_S)
+            for name in sorted(self._left.names):
+                self._retire_left(name)
+
+    def _retire_left(self, name: str) -> None:
+        backend = self._backends.get(name)
+        try:
+            busy = backend is None or backend in self._agents.values() or backend.health()
+            if busy or (backend is not None and backend.found()):
+                return
+        except CannotLook:
+            return
+        self._replace(name)
+        self._scalers.pop(name, None)
+        self._lookout.forget(name)
+        self._left.gone(name)
 
     def launch(self, action: LaunchAgent) -> None:
         """Start an agent; whatever goes wrong is reported."""
@@ -181,9 +177,7 @@ class Fleet:
     def release(self, agent_id: str, scaler: str) -> None:
         """Nothing is left of the agent: its token and its share of the machine go."""
         self._issuer.release(agent_id)
-        pool = self._shares.pop(agent_id, None)
-        if pool is not None:
-            gevent.spawn(self._ledger.release, pool, agent_id)
+        self.shares.release(agent_id)
 
     def close(self, *, keep_shares: bool = False) -> None:
         """Release the backends' own resources and (unless agents stay) our share of the
@@ -192,47 +186,26 @@ class Fleet:
         for backend in known.values():
             backend.close()
         if not keep_shares:
-            self._ledger.release_all(list(self._pools))
+            self.shares.release_all()
 
     def _strangers(self, name: str, found: Sequence[FoundAgent]) -> Sequence[FoundAgent]:
         unknown = [one for one in found if one.agent_id not in self._agents]
         scaler = self._scalers.get(name)
         if scaler is not None and scaler.machine_pool is not None:
-            self._claim(scaler, scaler.machine_pool, unknown)
+            self.shares.claim(scaler, scaler.machine_pool, unknown)
         return unknown
-
-    def _claim(self, scaler: Scaler, pool: str, found: Sequence[FoundAgent]) -> None:
-        """What outlived our former process still uses its share of the machine."""
-        shares = {}
-        for one in found:
-            labels = tuple(one.label_set_labels)
-            sets = [each for each in scaler.label_sets if each.labels == labels]
-            declared = sets[0].resources if sets else None
-            shares[one.agent_id] = resolve(declared, self._config.default_resources)[0]
-        self._shares |= dict.fromkeys(shares, pool)
-        try:
-            if shares:
-                self._ledger.claim(pool, self._pools[pool], shares)
-        except (LedgerBroken, KeyError) as error:
-            _log.error("Shares of machine pool %s cannot be kept: %s", pool, error)
 
     def _reserve_and_launch(self, action: LaunchAgent, scaler: Scaler) -> None:
         assert scaler.machine_pool is not None
-        cap = self._pools.get(scaler.machine_pool)
         refusal, broken = "", False
         try:
-            if cap is None:
-                raise LedgerBroken(f"machine pool {scaler.machine_pool} is not configured")
-            refusal = self._ledger.reserve(
-                scaler.machine_pool, cap, action.agent_id, action.requests
-            )
+            refusal = self.shares.reserve(scaler.machine_pool, action.agent_id, action.requests)
         except LedgerBroken as error:
             refusal, broken = str(error), True
         wanted = self._reserving.pop(action.agent_id)
         if refusal:
             self._tell(LedgerRefused(action.agent_id, refusal, broken))
             return
-        self._shares[action.agent_id] = scaler.machine_pool
         if not wanted:
             self._fail(action.agent_id, "stopped before it was started")
         else:

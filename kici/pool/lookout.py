@@ -8,7 +8,7 @@ import gevent
 from gevent.event import Event as Signal
 
 from kici.pool.events import AgentsFound, AgentsSought, Event, HealthChanged
-from kici.pool.scalers.base import Backend, FoundAgent
+from kici.pool.scalers.base import Backend, CannotLook, FoundAgent
 
 _log = logging.getLogger("kici.pool")
 #: Between two looks at the backends' health.
@@ -57,18 +57,19 @@ class Lookout:
         """Something went wrong: a backend's health may have changed."""
         self._sooner.set()
 
-    def expect(self, names: Iterable[str]) -> None:
-        """Nothing of these is started until ``first_look`` has told what exists."""
-        self._tell(AgentsSought(list(names)))
+    def expect(self, names: Iterable[str], *, complete: bool = True) -> None:
+        """Nothing of these is started until ``first_look`` has told what exists. Not
+        ``complete``: there may be agents of further ones, which nobody will tell of."""
+        self._tell(AgentsSought(list(names), complete))
 
     def first_look(self, name: str, backend: Backend) -> None:
         self._looking.add(name)
         gevent.spawn(self._look, name, backend)
 
-    def unusable(self, name: str, reason: str) -> None:
-        """There is no backend and will be none."""
+    def unusable(self, name: str, reason: str, *, certain: bool) -> None:
+        """There is no backend and will be none; ``certain``: there never was one."""
         self._set_health(name, reason)
-        self._tell(AgentsFound(name, []))
+        self._tell(AgentsFound(name, [], certain))
 
     def forget(self, name: str) -> None:
         self._health.pop(name, None)
@@ -91,17 +92,25 @@ class Lookout:
             gevent.spawn(self._look_again, name, backend)
 
     def _look(self, name: str, backend: Backend) -> None:
+        found: Sequence[FoundAgent] = []
+        certain = True
         try:
             reason = backend.health()
             found = self._strangers(name, backend.found())
+        except CannotLook as error:
+            reason, certain = backend.health() or str(error), False
         finally:
             self._looking.discard(name)
         if self._backends.get(name) is backend:
             self._set_health(name, reason)
-            self._tell(AgentsFound(name, found))
+            self._tell(AgentsFound(name, found, certain))
 
     def _look_again(self, name: str, backend: Backend) -> None:
-        found = backend.found()
+        try:
+            found = backend.found()
+        except CannotLook as error:
+            _log.warning("Cannot look for agents of %s: %s", name, error)
+            return
         before = self._suspects.get(name, set())
         self._suspects[name] = {one.agent_id for one in found}
         strangers = self._strangers(name, [one for one in found if one.agent_id in before])

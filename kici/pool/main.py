@@ -88,7 +88,10 @@ class Pool:
         settings = shell.config.settings
         self._scalers = shell.config.scalers
         self._issuer = TokenIssuer(settings.data_dir, static_file=settings.agent_tokens_file)
-        self._core = PoolCore(shell.config, wall=time, new_id=lambda: str(uuid4()))
+        outsiders = settings.agent_auth == "none" or self._issuer.has_static
+        self._core = PoolCore(
+            shell.config, wall=time, new_id=lambda: str(uuid4()), outsiders=outsiders
+        )
         self._server = AgentServer(self, self._issuer, auth=settings.agent_auth)
         self._fleet = Fleet(shell.config, self._issuer, self.apply)
         self._gatherings = Gatherings(self._server, shell.tell, settings.runtime_dir)
@@ -109,7 +112,9 @@ class Pool:
             gevent.spawn(self._perform_all),
             gevent.spawn(self._keep_time),
             gevent.spawn(self._fleet.watch_health),
-            gevent.spawn(self._fleet.watch_ledger),
+            gevent.spawn(self._fleet.shares.watch),
+            gevent.spawn(self._fleet.watch_leftovers),
+            gevent.spawn(self._fleet.watch_left_behind),
             gevent.spawn(watch_machine, self._places, self.apply),
         ]
         for helper in helpers:

@@ -61,6 +61,9 @@ class Scaling:
         self._troubles: dict[tuple[str, int], Trouble] = {}
         self._health: dict[str, str] = {}
         self._seeking: dict[str, float] = {}
+        #: Backends that may have agents of which nobody told us; "" stands for unknown ones.
+        self._unsure: set[str] = set()
+        self._asked = False
         self.configure(config)
 
     def configure(self, config: ScalerConfig) -> None:
@@ -114,13 +117,22 @@ class Scaling:
             return None
         return self._targets[self.config.scalers[offer.scaler].name, offer.label_set]
 
-    def seek(self, scalers: Iterable[str], now: float) -> None:
+    def seek(self, scalers: Iterable[str], now: float, *, complete: bool = True) -> None:
         """These backends are asked what exists."""
+        self._asked = True
         self._seeking.update(dict.fromkeys(scalers, now + SEEK_S))
+        if not complete:
+            self._unsure.add("")
 
-    def sought(self, scaler: str) -> None:
-        """It has answered."""
+    def sought(self, scaler: str, *, certain: bool = True) -> None:
+        """It has answered; not ``certain``: that it does not know."""
         self._seeking.pop(scaler, None)
+        (self._unsure.discard if certain else self._unsure.add)(scaler)
+
+    @property
+    def all_found(self) -> bool:
+        """Every agent of ours that exists is known: each backend has said so."""
+        return self._asked and not self._seeking and not self._unsure
 
     def health_changed(self, scaler: str, reason: str) -> None:
         self._health[scaler] = reason

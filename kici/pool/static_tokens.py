@@ -51,6 +51,11 @@ class StaticTokens:
             return None
         return TokenGrant(token_id=row.id, kind="static", labels=row.labels)
 
+    def exist(self) -> bool:
+        """Whether somebody may have one; a file that cannot be read counts."""
+        seen = _stamp(self._path)
+        return seen is not None and seen[1] > 0
+
     def _refresh(self) -> None:
         seen = _stamp(self._path)
         if self._path is None or seen == self._seen:

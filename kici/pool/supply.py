@@ -246,6 +246,7 @@ def found(board: Board, event: AgentsFound, now: float) -> None:
                     label_set=target.index if target is not None else -1,
                     requests=_requests(board, target),
                     found_for=(one.run_id, one.job_id),
+                    unheard=True,
                     reason="found after a restart",
                 )
             )

@@ -9,6 +9,7 @@ from kici.pool.agents import Agent
 from kici.pool.arrival import cut_off, ended
 from kici.pool.board import Board
 from kici.pool.jobs import Job
+from kici.pool.orphans import ORPHAN_AFTER_S, look_for_orphans
 from kici.pool.scaling import ON_THE_WAY
 from kici.pool.staff import close, stop, vanish
 from kici.pool.supply import launch_failed, n_warm
@@ -31,6 +32,7 @@ def expire(board: Board, now: float) -> None:
     if not board.outbox_seen and begun is not None and now >= begun + OUTBOX_WAIT_S:
         claim_open(board, now)
     _say_drain(board, now)
+    look_for_orphans(board, now)
     for job in board.jobs:
         if job.state is JobState.FINISHED:
             _finished_due(board, job, now)
@@ -55,6 +57,8 @@ def deadlines(board: Board, now: float) -> list[float]:
     add = found.append
     if not board.outbox_seen and board.began_at is not None:
         add(board.began_at + OUTBOX_WAIT_S)
+    if board.orphaned_at is not None:
+        add(board.orphaned_at + ORPHAN_AFTER_S)
     for job in board.jobs:
         if job.deadline is not None:
             add(job.deadline)

@@ -123,6 +123,11 @@ class TokenIssuer:
         _remember(self._revoked, token_id, now)
         write_atomic(self._revoked_path, msgspec.json.encode(self._revoked))
 
+    @property
+    def has_static(self) -> bool:
+        """Whether agents may come that no backend knows of."""
+        return self._static.exist()
+
     # --- for the agent server --------------------------------------------------------
 
     def verify(self, token: str) -> TokenGrant | None:

@@ -1,6 +1,7 @@
 """Two workers on one engine: each sees its own containers only, whatever dies."""
 
 import contextlib
+import json
 
 import pytest
 
@@ -50,3 +51,21 @@ def test_a_killed_worker_gets_its_container_back_and_touches_no_other(two):
     second.flag("go")
     assert second.ended(theirs)["state"] == "success"
     assert first.wait_end(lost, 150)["state"] == "failed"
+
+
+# S111
+def test_containers_of_a_scaler_removed_while_the_worker_was_down_end_or_finish(engine, tmp_path):
+    with engine_house(tmp_path, engine, env=_GRACE) as house:
+        kept, lost = running(house, "kept"), running(house, "lost")
+        leftover = house.container_of(lost)
+        house.kill_worker()
+        with house.client() as client:
+            client.kill(leftover)
+        house.write_scalers(json.dumps({"version": 1, "scalers": []}))
+        house.start_worker()
+        wait_for(lambda: len(house.containers()) == 1, "the leftover is reaped", WAIT_S)
+        assert house.ended(lost)["state"] == "failed"
+        house.flag("go")
+        assert house.ended(kept)["state"] == "success"
+        assert house.log(kept, 0) == ["waiting", "go"]
+        house.wait_clean()

@@ -110,13 +110,14 @@ def reroute(job="j1", run="r1", labels=("linux",), *, drop=(), **more):
 class World:
     """Drives one core; everything it asked for is remembered by kind."""
 
-    def __init__(self, *scalers, credit=2**40, outbox=True, start=True, **more):
+    def __init__(self, *scalers, credit=2**40, outbox=True, start=True, outsiders=True, **more):
         self.now = 1000.0
         numbers = itertools.count(1)
         self.core = PoolCore(
             config(*scalers, **more),
             wall=lambda: WALL + self.now,
             new_id=lambda: f"{next(numbers):08x}-id",
+            outsiders=outsiders,
         )
         self.actions = []
         self.launched, self.reaped, self.sent, self.closed = [], [], [], []

@@ -12,7 +12,9 @@ Rules, for every agent id:
   4. ``reap`` of an unknown agent is harmless;
   5. ``found`` lists what exists now with our owner mark, also after a restart, so that it
      can be adopted or reaped; what belongs to another worker is never listed nor touched;
-  6. ``close`` releases the backend's own resources and kills nothing.
+  6. ``close`` releases the backend's own resources and kills nothing;
+  7. ``clean`` deletes what we left behind, within the budget, never what is in use, of
+     somebody else or named by the budget; each deletion is logged with why.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +68,20 @@ class FoundAgent(msgspec.Struct, frozen=True, kw_only=True):
     label_set_labels: Sequence[str]
 
 
+class CleaningBudget(msgspec.Struct, frozen=True, kw_only=True):
+    """How long, and how much of it, leftovers may stay; 0 is for ever, and any amount."""
+
+    images_max_age_s: float = 0.0
+    images_max_bytes: int = 0
+    agents_max_age_s: float = 0.0
+    #: Images of all label sets of all scalers.
+    named: frozenset[str] = frozenset()
+
+
+class CannotLook(Exception):
+    """``found`` could not find out what exists; the text says why."""
+
+
 Report = Callable[[BackendEvent], None]
 
 
@@ -82,9 +98,13 @@ class Backend(Protocol):
 
     def reap(self, agent_id: str, grace_s: float) -> None: ...
 
-    def found(self) -> Sequence[FoundAgent]: ...
+    def found(self) -> Sequence[FoundAgent]:
+        """What exists; ``CannotLook`` when that cannot be found out now."""
 
     def adopt(self, agent_id: str) -> None:
         """Watch a found agent from now on: its end is reported as ``exited``."""
+
+    def clean(self, budget: CleaningBudget) -> None:
+        """Called now and then, in a greenlet of its own."""
 
     def close(self) -> None: ...

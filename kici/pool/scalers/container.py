@@ -13,13 +13,23 @@ from collections.abc import Sequence
 import gevent
 
 from kici.config.model import Scaler
-from kici.pool.scalers.base import BackendEvent, EventKind, FoundAgent, LaunchSpec, Report
+from kici.pool.scalers.base import (
+    BackendEvent,
+    CannotLook,
+    CleaningBudget,
+    EventKind,
+    FoundAgent,
+    LaunchSpec,
+    Report,
+)
 from kici.pool.scalers.container_agent import Cancelled, ContainerAgent
 from kici.pool.scalers.container_calls import Calls, Seen, close_stream
 from kici.pool.scalers.container_yard import Yard
 from kici.pool.scalers.engine import FIRST_ANSWER_S, TRANSPORT, Engine, EngineError, classify
+from kici.pool.scalers.image_cleaning import clean_images
 from kici.pool.scalers.images import Images
 from kici.pool.scalers.isolation import Isolation
+from kici.pool.scalers.pulled_images import pulled_images
 
 log = logging.getLogger("kici.pool.container")
 #: The backup of the event stream, and how soon an engine's absence is noticed.
@@ -56,13 +66,14 @@ class ContainerBackend:
         self._report = report
         self._poll_s = poll_s
         self._engine = Engine(scaler)
+        self._pulled = pulled_images(state_dir)
         self._calls = Calls(self._engine, owner, scaler.name)
         self._yard = Yard(
             scaler=scaler,
             owner=owner,
             engine=self._engine,
             calls=self._calls,
-            images=Images(),
+            images=Images(self._pulled),
             isolation=Isolation(scaler.name, nft) if scaler.network_isolation else None,
             tell=self._tell,
         )
@@ -99,8 +110,7 @@ class ContainerBackend:
         try:
             seen = self._calls.mine()
         except EngineError as error:
-            log.warning("Cannot look for agents: %s", error, extra={"scaler": self._scaler.name})
-            return []
+            raise CannotLook(str(error)) from None
         # The condemned are as good as gone: their end is reported.
         known = self._agents.keys() | self._condemned
         living = [one for one in seen if one.alive and one.agent_id and one.agent_id not in known]
@@ -119,6 +129,14 @@ class ContainerBackend:
         if agent_id not in self._agents:
             agent = self._agents[agent_id] = ContainerAgent(self._yard, agent_id, None)
             agent.greenlet = gevent.spawn(self._live, agent)
+
+    def clean(self, budget: CleaningBudget) -> None:
+        target = self._engine.target
+        try:
+            if target is not None:
+                clean_images(self._engine.client(), target.base_url, self._pulled, budget)
+        except EngineError as error:
+            log.warning("Cannot clean up: %s", error, extra={"scaler": self._scaler.name})
 
     def close(self) -> None:
         gevent.killall([*self._helpers, *(one.greenlet for one in self._agents.values())])

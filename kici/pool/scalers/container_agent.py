@@ -149,7 +149,7 @@ class ContainerAgent:
             yard.isolation.check(spec.label_set.network_policy)
         policy = spec.label_set.image_pull_policy
         login = login_for(image, spec.registry_auth)
-        yard.images.ensure(client, target.runtime, image, policy, self._progress, login)
+        yard.images.ensure(client, target, image, policy, self._progress, login)
         self._progress(f"Creating container from image {image}")
         if yard.isolation is not None:
             yard.tell(self.agent_id, EventKind.NETWORK, f"Joining {made.NETWORK}")

@@ -20,7 +20,14 @@ import gevent
 import msgspec
 
 from kici.config.model import Scaler
-from kici.pool.scalers.base import BackendEvent, EventKind, FoundAgent, LaunchSpec, Report
+from kici.pool.scalers.base import (
+    BackendEvent,
+    CleaningBudget,
+    EventKind,
+    FoundAgent,
+    LaunchSpec,
+    Report,
+)
 
 
 class _Record(msgspec.Struct):
@@ -80,6 +87,9 @@ class FakeBackend:
             # Nothing to watch: it ends when it is reaped.
             self._started.add(agent_id)
             self._timers[agent_id] = gevent.spawn(lambda: None)
+
+    def clean(self, budget: CleaningBudget) -> None:
+        """It leaves nothing behind."""
 
     def close(self) -> None:
         for timer in self._timers.values():

@@ -10,9 +10,18 @@ import gevent
 from gevent import subprocess
 
 from kici.config.model import ResourceSpec, Scaler
-from kici.pool.scalers.base import KILL_S, BackendEvent, EventKind, FoundAgent, LaunchSpec, Report
+from kici.pool.scalers.base import (
+    KILL_S,
+    BackendEvent,
+    CleaningBudget,
+    EventKind,
+    FoundAgent,
+    LaunchSpec,
+    Report,
+)
 from kici.pool.scalers.host_agent import HostAgent, changed, how_it_ended, identify
-from kici.pool.scalers.host_record import AgentDirectory, AgentRecord, nameless, records
+from kici.pool.scalers.host_clearing import HostLeftovers, clear_away
+from kici.pool.scalers.host_record import AgentDirectory, AgentRecord, records
 from kici.pool.scalers.host_start import (
     agent_environment,
     bus_environment,
@@ -22,15 +31,8 @@ from kici.pool.scalers.host_start import (
 )
 from kici.shell import cgroup, processes
 from kici.shell.host import is_linux
-from kici.shell.remove_tree import remove_tree
 
 log = logging.getLogger("kici.pool.host")
-#: Directories cleared away at one look; the next look goes on. A full disk of them must not
-#: hold up what lives.
-MAX_CLEARED = 20
-#: A directory without a record is left alone for this long.
-NAMELESS_S = 3600.0
-
 #: How often the size of an agent's output is looked at.
 _OUTPUT_CHECK_S = 30.0
 #: A record without a pid may be of an agent that another backend object of this process
@@ -58,7 +60,7 @@ class HostBackend:
         self._scaler, self._owner, self._report = scaler, owner, report
         self._state_dir = os.path.join(state_dir, "agents")
         self._agents: dict[str, HostAgent] = {}
-        self._clearing: set[str] = set()
+        self._leftovers = HostLeftovers(self._state_dir, owner)
         self._cgroups = cgroups
         if cgroups is None and is_linux():
             self._cgroups = cgroup.delegated_base()
@@ -93,15 +95,15 @@ class HostBackend:
         """Living agents that a former process of this worker started for this scaler. What
         is left of dead ones is cleared away on the side."""
         living: list[FoundAgent] = []
-        self._clear_nameless()
+        self._leftovers.clear_nameless()
         for record in records(self._state_dir):
             known = record.agent_id in self._agents
             if known or record.owner != self._owner or record.scaler != self._scaler.name:
                 continue
             record, leader = identify(record)
             if leader is None:
-                if record.pid or self._age_s(record) > _START_S:
-                    self._clear_later(record)
+                if record.pid or self._leftovers.age_s(record) > _START_S:
+                    self._leftovers.clear_later(record)
                 continue
             living.append(
                 FoundAgent(
@@ -126,6 +128,9 @@ class HostBackend:
             agent.watcher = gevent.spawn(self._watch_adopted, agent)
             return
 
+    def clean(self, budget: CleaningBudget) -> None:
+        self._leftovers.clean(budget)
+
     def close(self) -> None:
         greenlets = [
             one for agent in self._agents.values() for one in (agent.watcher, agent.killer)
@@ -139,7 +144,7 @@ class HostBackend:
         try:
             process, holder = self._start(agent, spec)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            self._clear_away(agent)
+            clear_away(agent)
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self._finish(agent, EventKind.FAILED, text)
             return
@@ -218,7 +223,7 @@ class HostBackend:
     def _ended(self, agent: HostAgent, how: str) -> None:
         """The leader is gone; so is everything else before anybody hears of it."""
         tail = agent.directory.tail()
-        rest = self._clear_away(agent)
+        rest = clear_away(agent)
         if rest:
             how += f"; {rest} of its processes could not be ended"
         self._finish(agent, EventKind.EXITED, f"{how}\n{tail}".strip())
@@ -239,42 +244,6 @@ class HostBackend:
             members = agent.members()
         if members:
             processes.end_all(agent.members, grace_s=0.0, kill_s=KILL_S)
-
-    def _clear_away(self, agent: HostAgent) -> int:
-        """End what is left, delete the files; returns how many processes would not die."""
-        survivors = processes.end_all(agent.members, grace_s=0.0, kill_s=KILL_S)
-        group = agent.record.cgroup
-        if group and os.path.isdir(group) and not cgroup.kill(group):
-            log.warning("Control group %s could not be emptied", group)
-        if not survivors and not remove_tree(agent.directory.path):
-            log.warning("Directory %s could not be deleted", agent.directory.path)
-        return len(survivors)
-
-    def _age_s(self, record: AgentRecord) -> float:
-        try:
-            return time.time() - os.stat(os.path.join(self._state_dir, record.agent_id)).st_mtime
-        except OSError:
-            return 0.0
-
-    def _clear_nameless(self) -> None:
-        for path in nameless(self._state_dir, time.time() - NAMELESS_S)[:MAX_CLEARED]:
-            log.info("Deleting %s: no readable record says whose it is", path)
-            if not remove_tree(path):
-                log.warning("Directory %s could not be deleted", path)
-
-    def _clear_later(self, record: AgentRecord) -> None:
-        if record.agent_id in self._clearing or len(self._clearing) >= MAX_CLEARED:
-            return
-        self._clearing.add(record.agent_id)
-        why = "it ended while nobody watched" if record.pid else "it was never started"
-        log.info("Deleting what agent %s left behind: %s", record.agent_id, why)
-        agent = HostAgent(record, AgentDirectory(self._state_dir, record.agent_id))
-
-        def clear() -> None:
-            self._clear_away(agent)
-            self._clearing.discard(record.agent_id)
-
-        gevent.spawn(clear)
 
     def _finish(self, agent: HostAgent, kind: EventKind, detail: str) -> None:
         self._agents.pop(agent.record.agent_id, None)

@@ -1,5 +1,6 @@
 """Images: references, pull policies, pulls (scaler spec 3.4; S104, S105, S113)."""
 
+import contextlib
 import json
 import logging
 import os
@@ -22,6 +23,9 @@ from kici.pool.scalers.engine import (
     classify,
     kind_of_text,
 )
+from kici.pool.scalers.engine_target import Target
+from kici.pool.scalers.image_facts import image_facts
+from kici.pool.scalers.pulled_images import PulledImages
 from kici.pool.scalers.registry_auth import (
     BadCredentials,
     find_credentials,
@@ -71,9 +75,11 @@ def login_for(reference: str, auth: Mapping[str, Any] | None) -> Login | None:
 
 
 class Images:
-    """Owns: the pulls that run now. Several agents that want one image wait for one pull."""
+    """Owns: the pulls that run now. Several agents that want one image wait for one pull.
+    Tells ``record`` what was pulled."""
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, record: PulledImages, environ: Mapping[str, str] | None = None) -> None:
+        self._record = record
         self._environ = os.environ if environ is None else environ
         self._running: dict[tuple[Any, ...], AsyncResult[None]] = {}
         self._slots = BoundedSemaphore(MAX_PULLS)
@@ -81,7 +87,7 @@ class Images:
     def ensure(
         self,
         client: Any,
-        runtime: str,
+        target: Target,
         reference: str,
         policy: str,
         progress: Progress,
@@ -92,11 +98,12 @@ class Images:
         ``Always`` falls back to a local copy when the registry cannot be reached or limits
         us: an outage there must not stop what could run. ``login`` None: the worker's own.
         """
+        self._record.wanted(target.base_url, reference)
         if policy == "Never" or (policy == "IfNotPresent" and _is_there(client, reference)):
             return
         progress(f"Pulling image {reference}")
         try:
-            self._pull_once(client, runtime, reference, progress, login)
+            self._pull_once(client, target, reference, progress, login)
         except EngineError as error:
             if policy != "Always" or error.kind != RETRY or not _is_there(client, reference):
                 raise
@@ -106,7 +113,7 @@ class Images:
             progress(f"Pull failed, using the local copy: {error}")
 
     def _pull_once(
-        self, client: Any, runtime: str, reference: str, progress: Progress, login: Login | None
+        self, client: Any, target: Target, reference: str, progress: Progress, login: Login | None
     ) -> None:
         # Whoever logs in otherwise gets an answer of its own.
         key = (reference, *sorted((login or {}).items()))
@@ -117,7 +124,7 @@ class Images:
         result = self._running[key] = AsyncResult()
         try:
             with self._slots:
-                self._pull(client, runtime, reference, progress, login)
+                self._pull_and_note(client, target, reference, progress, login)
             result.set(None)
         except BaseException as error:
             # A pull that was given up for one agent is given up for the others too.
@@ -126,6 +133,17 @@ class Images:
             raise
         finally:
             del self._running[key]
+
+    def _pull_and_note(
+        self, client: Any, target: Target, reference: str, progress: Progress, login: Login | None
+    ) -> None:
+        """Ours to delete one day is only what was certainly not there before."""
+        before = _id_of(client, reference)
+        self._pull(client, target.runtime, reference, progress, login)
+        with contextlib.suppress(EngineError):
+            after = None if before is None else image_facts(client, reference)
+            if after is not None and after.image_id != before:
+                self._record.pulled(target.base_url, after.image_id, reference, after.n_bytes)
 
     def _pull(
         self, client: Any, runtime: str, reference: str, progress: Progress, login: Login | None
@@ -147,6 +165,15 @@ class Images:
             raise EngineError(RETRY, text) from None
         except TRANSPORT as error:
             raise _pull_error(reference, classify(error)) from None
+
+
+def _id_of(client: Any, reference: str) -> str | None:
+    """Empty when there is no such image; None when the engine does not say."""
+    try:
+        facts = image_facts(client, reference)
+    except EngineError:
+        return None
+    return "" if facts is None else facts.image_id
 
 
 def _is_there(client: Any, reference: str) -> bool:
