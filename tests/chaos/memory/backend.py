@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kici.pool.scalers.base import BackendEvent, EventKind, FoundAgent, LaunchSpec
+from kici.pool.scalers.base import BackendEvent, CleaningBudget, EventKind, FoundAgent, LaunchSpec
 
 #: The world of the present schedule.
 worlds: list[Any] = []
@@ -44,6 +44,9 @@ class SimBackend:
         self._watched.add(agent_id)
         if agent_id not in self._world.agents:
             self.tell(agent_id, EventKind.EXITED, "gone")
+
+    def clean(self, budget: CleaningBudget) -> None:
+        """Nothing is left behind."""
 
     def close(self) -> None:
         """Nothing of its own."""
