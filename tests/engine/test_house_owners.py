@@ -62,7 +62,7 @@ def test_containers_of_a_scaler_removed_while_the_worker_was_down_end_or_finish(
         with house.client() as client:
             client.kill(leftover)
         house.write_scalers(json.dumps({"version": 1, "scalers": []}))
-        house.start_worker()
+        house.start_worker(connected=False)
         wait_for(lambda: len(house.containers()) == 1, "the leftover is reaped", WAIT_S)
         assert house.ended(lost)["state"] == "failed"
         house.flag("go")
