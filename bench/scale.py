@@ -21,10 +21,11 @@ from bench.work import Work
 from bench.worker_end import ROOT, SCRIPTS, rig
 from kici.contracts.link.views import AgentSlot
 from kici.contracts.wire import encode
+from kici.contracts.wire.peer.heartbeat import HostFacts
 from kici.contracts.wire.peer.jobs import JobProgress, JobRerouteAck
 from kici.coordinator.store import Store
 from kici.coordinator.tokens import Tokens
-from kici.protocol.heartbeat import Advert, HostFacts
+from kici.protocol.heartbeat import Advert
 from kici.protocol.machine import Actions, Close, Send
 from kici.protocol.peer_actions import Authentication, Choose, Joined, Offered, PeerSettings
 from kici.protocol.peer_link import PeerLink

@@ -16,13 +16,14 @@ from kici.contracts.link import JobKey
 from kici.contracts.link.views import PeerState
 from kici.contracts.states import CONNECTION_MOVES, ConnectionState, check_move
 from kici.contracts.wire.peer import MAX_FRAME_BYTES
+from kici.contracts.wire.peer.heartbeat import HostFacts
 from kici.peer.connection import Connection
 from kici.peer.credentials import Credentials
 from kici.peer.outflow import Outflow
 from kici.peer.publish import Publisher
 from kici.peer.seam import Desk, Ending
 from kici.protocol.backoff import Redial
-from kici.protocol.heartbeat import Advert, HostFacts
+from kici.protocol.heartbeat import Advert
 from kici.protocol.peer_actions import HANDSHAKE_TIMEOUT_S, Joined, PeerSettings
 from kici.protocol.peer_link import PeerLink
 from kici.protocol.peer_session import PeerSession

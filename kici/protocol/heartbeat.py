@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from kici.contracts.link.views import AgentSlot, PoolCapacity, ScalerSlots
 from kici.contracts.wire.peer.heartbeat import (
     AgentSummary,
     Capabilities,
+    HostFacts,
     PeerHeartbeat,
     ScalerCapacity,
 )
@@ -17,21 +18,6 @@ from kici.contracts.wire.peer.heartbeat import (
 #: From this coordinator version on a gate belongs to a label set, not to a backend (P33).
 GATES_PER_SET = (0, 9, 0)
 _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
-
-
-class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Diagnostics of the machine; None is left out."""
-
-    hostname: str | None = None
-    os_release: str | None = None
-    total_memory_mb: int | None = None
-    memory_used_mb: int | None = None
-    memory_available_mb: int | None = None
-    cpu_count: int | None = None
-    uptime_seconds: int | None = None
-    node_version: str | None = None
-    running_as_user: str | None = None
-    running_as_uid: int | None = None
 
 
 class Advert(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +78,7 @@ def heartbeat(
         cluster_settings_version=settings_version,
         timestamp=timestamp_ms,
         version=version,
-        **{name: getattr(facts, name) for name in facts.__struct_fields__},
+        **asdict(facts),
     )
 
 

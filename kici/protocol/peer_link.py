@@ -18,9 +18,9 @@ from kici.contracts.wire.peer.fleet import (
     PeerLeaving,
     PeerLogsCollectRequest,
 )
-from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
+from kici.contracts.wire.peer.heartbeat import HeartbeatReceived, HostFacts
 from kici.contracts.wire.peer.jobs import JobProgressAck, JobReroute, JobRerouteAck, PeerJobCancel
-from kici.protocol.heartbeat import GATES_PER_SET, Advert, HostFacts, at_least, heartbeat
+from kici.protocol.heartbeat import GATES_PER_SET, Advert, at_least, heartbeat
 from kici.protocol.log_collection import LogCollection
 from kici.protocol.machine import Action, Actions, Close, Note, Tell
 from kici.protocol.peer_actions import (

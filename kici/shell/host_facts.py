@@ -5,7 +5,7 @@ import os
 import platform
 import time
 
-from kici.protocol.heartbeat import HostFacts
+from kici.contracts.wire.peer.heartbeat import HostFacts
 
 _MIB = 2**20
 _MEMORY_FILE = "/proc/meminfo"

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
+from kici.contracts.wire.peer.heartbeat import HeartbeatReceived, HostFacts
 from kici.contracts.wire.peer.jobs import JobProgress
 from kici.protocol import handshake
 from kici.protocol.coordinator_actions import (
@@ -21,7 +21,7 @@ from kici.protocol.coordinator_actions import Joined as PeerJoined
 from kici.protocol.coordinator_auth import Credential, decide
 from kici.protocol.coordinator_auth import Joined as JoinedRow
 from kici.protocol.coordinator_session import CoordinatorSession
-from kici.protocol.heartbeat import Advert, HostFacts
+from kici.protocol.heartbeat import Advert
 from kici.protocol.machine import Close, Send
 from kici.protocol.offers import failed
 from kici.protocol.peer_actions import Authentication, Choose, Joined, PeerSettings, Refused

@@ -10,8 +10,9 @@ from kici.contracts.link.jobs import JobCancel, SettingsChanged, TokenRevoked
 from kici.contracts.link.views import AgentSlot, ScalerSlots
 from kici.contracts.states import ConnectionState
 from kici.contracts.wire.peer import MAX_FRAME_BYTES, MAX_PLAINTEXT_BYTES
+from kici.contracts.wire.peer.heartbeat import HostFacts
 from kici.protocol import handshake
-from kici.protocol.heartbeat import Advert, HostFacts
+from kici.protocol.heartbeat import Advert
 from kici.protocol.machine import Close, Note, Send, Tell
 from kici.protocol.peer_actions import (
     Authentication,

@@ -12,6 +12,7 @@ import msgspec
 from kici.config.model import Config, LabelSet, Scaler, ScalerConfig, Secret, Settings, WarmPool
 from kici.contracts.link.lifecycle import DrainCut, DrainState, SnapshotRequest
 from kici.contracts.states import WIRE_TERMINAL
+from kici.contracts.wire.peer.heartbeat import HostFacts
 from kici.coordinator.document import read_document
 from kici.coordinator.service import Service
 from kici.coordinator.settings import CoordinatorSettings
@@ -25,7 +26,6 @@ from kici.pool.main import Pool
 from kici.pool.scalers.base import EventKind, LaunchSpec
 from kici.protocol.agent_session import AgentSession
 from kici.protocol.coordinator_handshake import AcceptorHandshake
-from kici.protocol.heartbeat import HostFacts
 from kici.shell.dial import ConnectFailed
 from kici.shell.upgrade import Upgrade
 from kici.shell.websocket import Disconnected as ServerDisconnected

@@ -40,7 +40,22 @@ class Capabilities(Part, frozen=True, kw_only=True):
     s3_log_access: bool = msgspec.field(name="s3LogAccess")
 
 
-class PeerHeartbeat(Wire, tag="peer.heartbeat", frozen=True, kw_only=True):
+class HostFacts(Part, frozen=True, kw_only=True):
+    """Diagnostics of the machine, a part of each heartbeat (4.4); None is left out."""
+
+    hostname: str | None = None
+    os_release: str | None = None
+    total_memory_mb: int | None = None
+    memory_used_mb: int | None = None
+    memory_available_mb: int | None = None
+    cpu_count: int | None = None
+    uptime_seconds: int | None = None
+    node_version: str | None = None
+    running_as_user: str | None = None
+    running_as_uid: int | None = None
+
+
+class PeerHeartbeat(HostFacts, Wire, tag="peer.heartbeat", frozen=True, kw_only=True):
     """Both ways, as sent by us: after authentication, every 30 s, and on change (P30, P35)."""
 
     instance_id: str
@@ -54,16 +69,6 @@ class PeerHeartbeat(Wire, tag="peer.heartbeat", frozen=True, kw_only=True):
     registry_version: int
     cluster_settings_version: int | None = None
     timestamp: int
-    hostname: str | None = None
-    os_release: str | None = None
-    total_memory_mb: int | None = None
-    memory_used_mb: int | None = None
-    memory_available_mb: int | None = None
-    cpu_count: int | None = None
-    uptime_seconds: int | None = None
-    node_version: str | None = None
-    running_as_user: str | None = None
-    running_as_uid: int | None = None
     version: str | None = None
 
 
