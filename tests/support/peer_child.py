@@ -32,6 +32,7 @@ class End:
 
     def send(self, message, fds=()):
         self._number += 1
+        self.raw.settimeout(TIMEOUT_S)  # what is left of the last receive may be nothing
         for index, part in enumerate(cut(self._number, pack(self.name, self.boot_id, message))):
             if fds and not index:
                 socket.send_fds(self.raw, [part], list(fds))
