@@ -1,9 +1,9 @@
 """One job, one start, one end: what the fault simulator found in the peer's book of offers."""
 
 from kici.contracts.link import JobKey
-from kici.contracts.link.jobs import JobOffered, JobStored
+from kici.contracts.link.jobs import JobOffered
 from kici.protocol.machine import Tell
-from kici.protocol.offers import Conclude, Offers
+from kici.protocol.offers import Conclude, Offers, Stored
 
 KEY = JobKey(owner="ws://c:1", run_id="r", job_id="j")
 
@@ -39,7 +39,7 @@ def test_a_job_whose_end_is_receipted_is_not_concluded_once_more():
     offers = held()
     assert any(isinstance(action, Conclude) for action in offers.finished(KEY, b"success"))
     offers.receipted(KEY)
-    assert offers.finished(KEY, b"failed") == [Tell("pool", JobStored(key=KEY))]
+    assert offers.finished(KEY, b"failed") == [Stored(key=KEY)]
 
 
 # P37
