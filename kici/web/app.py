@@ -1,7 +1,6 @@
-"""The Flask application, made once a process."""
+"""The Flask application: everything that is not a probe (``door.py``)."""
 
 import logging
-import socket
 import time
 from collections.abc import Callable
 
@@ -9,22 +8,19 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from kici.web import views
-from kici.web.desk import Desk, not_found, reply
+from kici.web.desk import Desk
+from kici.web.door import CRASHED
 from kici.web.filters import FILTERS
-from kici.web.protect import (
-    SECURITY_HEADERS,
-    WRITING,
-    Bucket,
-    host_allowed,
-    same_site,
-    token_matches,
-)
+from kici.web.probes import PROBES
+from kici.web.protect import WRITING, Bucket, same_site, token_matches
+from kici.web.replies import not_found, reply
 
 logger = logging.getLogger("kici.web")
 
 
-def make_app(state: Desk) -> Flask:
-    """The application with every route under the configured base path."""
+def make_app(state: Desk, own: tuple[str, ...]) -> Flask:
+    """The application with every route under the configured base path. ``own``: names of
+    this host that a request may come to."""
     app = Flask("kici.web", static_folder=None)
     app.extensions["kici"] = state
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # OPTIONS is 404 (W85)
@@ -36,24 +32,20 @@ def make_app(state: Desk) -> Flask:
     for blueprint in views.BLUEPRINTS:
         prefix = (base.rstrip("/") + (blueprint.url_prefix or "")) or None
         app.register_blueprint(blueprint, url_prefix=prefix)
-    app.before_request(_guard(state))
-    app.after_request(_add_headers)
+    for path in PROBES:  # links to what the door answers
+        app.add_url_rule(base.rstrip("/") + path, path.strip("/"), build_only=True)
+    app.before_request(_guard(state, own))
     app.register_error_handler(404, not_found)
     app.register_error_handler(405, not_found)
     app.register_error_handler(Exception, _crashed)
     return app
 
 
-def _guard(state: Desk) -> Callable[[], Response | None]:
-    own = (socket.gethostname().lower(), *(host.lower() for host in state.settings.allowed_hosts))
+def _guard(state: Desk, own: tuple[str, ...]) -> Callable[[], Response | None]:
     bucket = Bucket()
 
     def guard() -> Response | None:
         """The refusal of this request, or None."""
-        if request.environ["PATH_INFO"].startswith("//"):
-            return not_found()  # Werkzeug would strip the slashes and find a route
-        if not host_allowed(request.environ.get("HTTP_HOST"), own):
-            return reply({"error": "unknown Host; see KICI_ALLOWED_HOSTS"}, 421)
         if request.method not in WRITING or request.url_rule is None:
             return None
         return _refuse_write(state, own, bucket)
@@ -78,14 +70,8 @@ def _refuse_write(state: Desk, own: tuple[str, ...], bucket: Bucket) -> Response
     return None
 
 
-def _add_headers(response: Response) -> Response:
-    for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
-
-
 def _crashed(error: Exception) -> Response | HTTPException:
     if isinstance(error, HTTPException):
         return error
     logger.error("Unhandled request error", exc_info=error)
-    return reply({"error": "Internal server error"}, 500)
+    return Response(CRASHED.body, 500, content_type=CRASHED.content_type)

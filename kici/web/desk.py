@@ -1,22 +1,17 @@
-"""What views share: the state of the process, and how answers are written."""
+"""What all answers share: the state of the process."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
-from flask import Response, current_app
-from werkzeug.exceptions import HTTPException
 
 from kici.config.model import Config
 from kici.contracts.link import Message
 from kici.web.events import Events
 from kici.web.feed import Feed
 from kici.web.history import History
-from kici.web.moments import iso
 from kici.web.projection import Projection
 from kici.web.shipper import Shipper
 from kici.web.tally import Tally
-
-__all__ = ["Desk", "Drawn", "Tell", "desk", "iso", "not_found", "reply"]
 
 
 class Tell(Protocol):
@@ -51,19 +46,3 @@ class Desk:
         #: None where nothing is shipped to Loki.
         self.shipper: Shipper | None = None
         self.feed = Feed(lambda watch: tell("pool", watch))
-
-
-def desk() -> Desk:
-    """The state of the application that handles the current request."""
-    found: Desk = current_app.extensions["kici"]
-    return found
-
-
-def reply(body: Any, status: int = 200) -> Response:
-    """``body`` as compact JSON, keys in the order given."""
-    return Response(msgspec.json.encode(body), status, content_type="application/json")
-
-
-def not_found(_error: HTTPException | None = None) -> Response:
-    """Wrong path, method or trailing slash: one answer (worker surface 3.1)."""
-    return Response("404 Not Found", 404, content_type="text/plain; charset=UTF-8")

@@ -3,8 +3,8 @@
 from typing import Any
 
 from kici.contracts.link.views import AgentView, JobView, StepView
-from kici.web.desk import iso
 from kici.web.history import Entry
+from kici.web.moments import iso
 
 
 def running_step(job: JobView) -> StepView | None:

@@ -17,8 +17,8 @@ from kici.shell.handover import hand_over
 from kici.shell.http import BoundedHandler, BoundedServer
 from kici.shell.log_pipe import MAX_MESSAGE_BYTES, reader_fd, split
 from kici.shell.upgrade import Upgrade, take_socket, wants_upgrade
-from kici.web.app import make_app
 from kici.web.desk import Desk
+from kici.web.door import Door
 from kici.web.history import FILE_NAME, TOGETHER_S, History, entry_of
 from kici.web.shipper import Shipper
 
@@ -104,7 +104,7 @@ def _serve(listen_fd: int, desk: Desk, shell: ChildShell) -> BoundedServer:
         _hand_over(handler, shell)
         return True
 
-    server = BoundedServer(listener, make_app(desk), upgrade)
+    server = BoundedServer(listener, Door(desk), upgrade)
     server.start()
     return server
 

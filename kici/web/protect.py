@@ -1,6 +1,6 @@
 """Who may do what: Host allow-list, cross-site refusal, admin token, rate, headers.
 
-Pure decisions on strings; ``app.py`` puts them in front of every request.
+Pure decisions on strings; ``door.py`` and ``app.py`` put them in front of every request.
 """
 
 import hmac

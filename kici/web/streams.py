@@ -14,8 +14,9 @@ from kici.contracts.link.views import JobLogTail, JobView
 from kici.shell.http import STREAM_KEY
 from kici.web import summary
 from kici.web.ansi import Style, to_html
-from kici.web.desk import Desk, reply
+from kici.web.desk import Desk
 from kici.web.feed import Full, Subscription
+from kici.web.replies import reply
 
 HEARTBEAT_S = 15.0
 #: Changes are told at most this often: a reader fetches what it shows anew each time.

@@ -7,8 +7,9 @@ from kici.contracts.link.jobs import OutboxState
 from kici.contracts.link.lifecycle import ChildState, DrainState, ReloadResult
 from kici.contracts.link.views import JobView, PeerState, PoolCapacity, SpoolState
 from kici.contracts.states import ConnectionState
-from kici.web.desk import Desk, iso
+from kici.web.desk import Desk
 from kici.web.history import Entry
+from kici.web.moments import iso
 from kici.web.projection import Source
 
 #: ``recentJobs`` of ``/status`` (worker surface 3.5).

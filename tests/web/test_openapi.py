@@ -30,7 +30,7 @@ TYPES = {
 def routes(tmp_path: Path) -> set[tuple[str, str]]:
     config = Config(settings=settings(str(tmp_path)), scalers=ScalerConfig())
     desk = Desk(config, History(f"{tmp_path}/h", "b"), lambda to, message: None, 0.0)
-    rules = make_app(desk).url_map.iter_rules()
+    rules = make_app(desk, ()).url_map.iter_rules()
     return {
         (method.lower(), re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in rules

@@ -6,9 +6,10 @@ from flask import Blueprint, Response, request
 
 from kici.contracts.link.views import AgentView, JobView
 from kici.web import streams
-from kici.web.desk import desk, iso, reply
 from kici.web.jobviews import agent_view, entry_view, job_view
+from kici.web.moments import iso
 from kici.web.projection import newest_first
+from kici.web.replies import desk, reply
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 

@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 
 from kici.web import summary
-from kici.web.desk import desk, reply
+from kici.web.replies import desk, reply
 
 blueprint = Blueprint("cluster", __name__)
 

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, redirect, request, url_for
 
 from kici.contracts.link.lifecycle import DrainRequest, UndrainRequest
 from kici.web import summary
-from kici.web.desk import desk, reply
+from kici.web.replies import desk, reply
 from kici.web.wishes import BadWish, drain_wish, wish_fields
 
 blueprint = Blueprint("drain", __name__)

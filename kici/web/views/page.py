@@ -8,9 +8,10 @@ from flask import Blueprint, Response, render_template
 
 from kici.contracts.link.views import JobView
 from kici.web.ansi import Style, to_html
-from kici.web.desk import Drawn, desk, not_found
+from kici.web.desk import Drawn
 from kici.web.feed import Full
 from kici.web.page import page_facts
+from kici.web.replies import desk, not_found
 
 blueprint = Blueprint("page", __name__)
 

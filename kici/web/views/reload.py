@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 
 from kici.contracts.link.lifecycle import ReloadRequest
-from kici.web.desk import desk, reply
+from kici.web.replies import desk, reply
 
 blueprint = Blueprint("reload", __name__, url_prefix="/api/v1")
 

@@ -8,7 +8,7 @@ from kici.contracts.link.lifecycle import ChildState, DrainState, ReloadResult
 from kici.contracts.link.views import PoolCapacity
 from kici.web import summary
 from kici.web.build import BUILD
-from kici.web.desk import desk, reply
+from kici.web.replies import desk, reply
 
 blueprint = Blueprint("status", __name__)
 

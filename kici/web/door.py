@@ -1,0 +1,73 @@
+"""The first look at each request: who may ask, and whether Flask is needed to answer.
+
+Flask with its templates is 10 MiB of a worker whose page may not be opened for weeks, so it is
+imported by the first request that is not a probe.
+"""
+
+import logging
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kici.web.desk import Desk
+from kici.web.probes import JSON, PROBES, Answer
+from kici.web.protect import SECURITY_HEADERS, host_allowed
+
+logger = logging.getLogger("kici.web")
+
+Environ = dict[str, Any]
+Headers = list[tuple[str, str]]
+StartResponse = Callable[..., Any]
+
+UNKNOWN_HOST = Answer(
+    b'{"error":"unknown Host; see KICI_ALLOWED_HOSTS"}', JSON, "421 Misdirected Request"
+)
+CRASHED = Answer(b'{"error":"Internal server error"}', JSON, "500 Internal Server Error")
+NOT_FOUND = Answer(b"404 Not Found", "text/plain; charset=UTF-8", "404 Not Found")
+
+
+class Door:
+    """The WSGI application of the port. Owns: the Flask application, once there is one."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        names = (socket.gethostname(), *desk.settings.allowed_hosts)
+        self._own = tuple(name.lower() for name in names)
+        base = "/" + desk.settings.base_path.strip("/")
+        self._probes = {base.rstrip("/") + path: probe for path, probe in PROBES.items()}
+        self._pages: Any = None
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: Headers, *error: Any) -> Any:
+            given = {name.lower() for name, _ in headers}
+            ours = [row for row in SECURITY_HEADERS.items() if row[0].lower() not in given]
+            return start_response(status, headers + ours, *error)
+
+        answer = self._answer(environ)
+        if answer is None:
+            return self._flask()(environ, start)  # type: ignore[no-any-return]
+        length = str(len(answer.body))
+        start(answer.status, [("Content-Type", answer.content_type), ("Content-Length", length)])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+
+    def _answer(self, environ: Environ) -> Answer | None:
+        """A refusal or a probe's answer; None when it is Flask's."""
+        if environ["PATH_INFO"].startswith("//"):
+            return NOT_FOUND  # Werkzeug would strip the slashes and find a route
+        if not host_allowed(environ.get("HTTP_HOST"), self._own):
+            return UNKNOWN_HOST
+        probe = self._probes.get(environ["PATH_INFO"])
+        if probe is None or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return None
+        try:
+            return probe(self._desk, environ.get("QUERY_STRING", ""))
+        except Exception as error:  # noqa: BLE001 - one answer, as Flask's views have it
+            logger.error("Unhandled request error", exc_info=error)
+            return CRASHED
+
+    def _flask(self) -> Any:
+        if self._pages is None:
+            from kici.web.app import make_app
+
+            self._pages = make_app(self._desk, self._own)
+        return self._pages
