@@ -51,6 +51,10 @@ class JobRun:
         self._environment: dict[str, str] = {}
         self._results = Results(self._redactor)
 
+    def mask(self, text: str) -> str:
+        """``text`` without this job's secrets."""
+        return self._redactor.text(text)
+
     def cancel(self, reason: str, *, force: bool, on_request: bool) -> None:
         """End the job: ``cancelled`` on request, ``failed`` when the agent itself leaves."""
         state = "cancelled" if on_request else "failed"

@@ -16,10 +16,19 @@ from gevent.event import Event
 from kici.agent import facts, probes
 from kici.agent.dropping import Dropping
 from kici.agent.jobs import JobRun
+from kici.agent.own_logs import OwnLogs, bundle
 from kici.agent.settings import AgentSettings
 from kici.agent.wire import Wire
 from kici.protocol.agent_client import AgentClient
-from kici.protocol.agent_speech import AgentIdentity, CancelJob, Dial, Exit, Ping, RunJob
+from kici.protocol.agent_speech import (
+    AgentIdentity,
+    CancelJob,
+    Dial,
+    Exit,
+    GiveLogs,
+    Ping,
+    RunJob,
+)
 from kici.protocol.machine import Actions, Close, Note, Send
 from kici.shell.processes import adopt_orphans
 
@@ -58,6 +67,8 @@ class Agent:
         self._dropping = Dropping()
         self._exit: Exit | None = None
         self._signals: deque[int] = deque()
+        self._own_logs, self._started_at = OwnLogs(), time.time()
+        logging.getLogger().addHandler(self._own_logs)
 
     def run(self) -> int:
         """Until the machine says so; returns the exit code."""
@@ -101,6 +112,8 @@ class Agent:
                 case CancelJob(reason=reason, force=force, on_request=on_request):
                     if self._job is not None:
                         self._job.cancel(reason, force=force, on_request=on_request)
+                case GiveLogs():
+                    gevent.spawn(self._give_logs, action).link_exception(_crash)
                 case Exit():
                     self._exit = action
         self._woken.set()
@@ -167,6 +180,18 @@ class Agent:
             now = time.monotonic()
             drain = number == signal.SIGUSR1
             self.perform(self.machine.drain(now) if drain else self.machine.stop(now))
+
+    def _give_logs(self, wanted: GiveLogs) -> None:
+        job = self._job
+        content = bundle(
+            self._settings,
+            self._own_logs.since(time.time() - wanted.hours * 3600, wanted.max_bytes),
+            job.mask if job is not None else str,
+            registered=self.machine.registered,
+            n_active=self.machine.n_active,
+            started_at=self._started_at,
+        )
+        self.perform(self.machine.logs_made(wanted.request_id, content))
 
     def _look(self) -> tuple[bool, int]:
         return self.machine.registered, 0 if self._job is None else 1

@@ -10,7 +10,7 @@ import msgspec
 
 from kici.contracts.wire.agent import PROTOCOL_VERSION, ToAgent
 from kici.contracts.wire.agent.jobs import JobCancel, JobDispatch
-from kici.contracts.wire.agent.services import FleetBundleError, FleetLogsRequest
+from kici.contracts.wire.agent.services import FleetLogsRequest
 from kici.contracts.wire.agent.session import (
     AuthFailure,
     AuthRequest,
@@ -35,6 +35,7 @@ from kici.protocol.agent_speech import (
     CancelJob,
     ClientState,
     Exit,
+    GiveLogs,
     Ping,
     text_of,
 )
@@ -99,9 +100,9 @@ class AgentClient(AgentRegistering):
                 return self._on_dispatch(body, now)
             case JobCancel():
                 return self._on_cancel(body)
-            case FleetLogsRequest(request_id=request_id):
-                text = "this agent keeps no logs of its own"
-                return self._say(FleetBundleError(request_id=request_id, message=text))
+            case FleetLogsRequest():
+                hours = float(body.log_window_hours)
+                return [GiveLogs(body.request_id, hours, body.max_bytes)]
         return []
 
     def heard(self, now: float) -> None:

@@ -8,9 +8,11 @@ import msgspec
 
 from kici.contracts.wire import Number, Wire, encode
 from kici.contracts.wire.agent.jobs import JobDispatch, JobStatus
+from kici.contracts.wire.agent.services import FleetBundleChunk
 from kici.contracts.wire.agent.session import AgentStatus
 from kici.protocol.agent_outbox import AgentOutbox, Gap
 from kici.protocol.agent_timing import Timers
+from kici.protocol.bundle_pieces import PIECE_BYTES, encoded
 from kici.protocol.machine import Action, Actions, Close, Send
 
 EXIT_OK = 0
@@ -62,6 +64,14 @@ class CancelJob(Action, frozen=True):
     force: bool
     #: False when the agent itself stops: the job then ends as failed.
     on_request: bool = True
+
+
+class GiveLogs(Action, frozen=True):
+    """Make a bundle of what this agent knows of itself; answer with ``logs_made``."""
+
+    request_id: str
+    hours: float
+    max_bytes: int
 
 
 class Exit(Action, frozen=True):
@@ -161,6 +171,19 @@ class AgentSpeech:
     def _say(self, message: Wire) -> Actions:
         """For what loses its meaning with the connection."""
         return [Send(text_of(message))] if self.registered else []
+
+    def logs_made(self, request_id: str, content: bytes) -> Actions:
+        """The bundle as ordered chunks, the last one flagged (2.2.23)."""
+        actions: Actions = []
+        for seq, at in enumerate(range(0, max(len(content), 1), PIECE_BYTES)):
+            chunk = FleetBundleChunk(
+                request_id=request_id,
+                seq=seq,
+                is_last=at + PIECE_BYTES >= len(content),
+                data_b64=encoded(content[at : at + PIECE_BYTES]),
+            )
+            actions += self._say(chunk)
+        return actions
 
     def _keep(
         self,

@@ -38,7 +38,7 @@ class ZipWriter:
         info.external_attr = 0o600 << 16
         info.compress_type = ZIP_STORED if packed else ZIP_DEFLATED
         n_bytes = 0
-        with self._archive.open(info, "w", force_zip64=True) as entry:
+        with self._archive.open(info, "w") as entry:
             for block in blocks:
                 if self._stopped():
                     raise Stopped

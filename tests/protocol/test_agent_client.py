@@ -1,5 +1,6 @@
 """The agent's machine, told the time and the frames."""
 
+import base64
 import json
 
 import pytest
@@ -15,6 +16,7 @@ from kici.protocol.agent_speech import (
     CancelJob,
     Dial,
     Exit,
+    GiveLogs,
     Ping,
     RunJob,
 )
@@ -421,3 +423,18 @@ def test_the_end_tells_how_many_lines_each_step_wrote():
     driver.take(driver.machine.job_log(0, ("d",), "stdout", 1, driver.now))
     [said] = driver.take(driver.machine.job_finished("success", {"durationMs": 1}, driver.now))
     assert said["data"] == {"durationMs": 1, "logLines": {"0": 3, "2": 1}}
+
+
+# A84
+@pytest.mark.parametrize(("size", "sizes"), [(0, [0]), (87_040, [87_040]), (87_041, [87_040, 1])])
+def test_a_bundle_goes_out_in_ordered_chunks(size, sizes):
+    driver = Driver()
+    driver.connect()
+    driver.say("fleet.logs.request", requestId="q", logWindowHours=2, maxBytes=9)
+    assert driver.actions == [GiveLogs("q", 2.0, 9)]
+    chunks = driver.take(driver.machine.logs_made("q", b"x" * size))
+    assert [len(base64.b64decode(chunk["dataB64"])) for chunk in chunks] == sizes
+    assert [chunk["seq"] for chunk in chunks] == list(range(len(sizes)))
+    assert [chunk["isLast"] for chunk in chunks] == [False] * (len(sizes) - 1) + [True]
+    driver.machine.lost("gone", driver.now)
+    assert driver.machine.logs_made("q", b"x") == []
