@@ -10,32 +10,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sys.executable).parent
-T = TypeVar("T")
 #: A process may take so long to answer on a machine that others keep busy.
 START_S = 60.0
-
-
-def wait_for(condition: Callable[[], T], what: str, timeout_s: float = 20.0) -> T:
-    """The first truthy value of ``condition``; AssertionError naming ``what`` after the time."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.01)
 
 
 def http(
@@ -269,10 +257,14 @@ scalers:
         wait_for(lambda: self.child(name) not in (0, before), f"{name} back", 5)
 
     def agents(self) -> list[int]:
-        """Pids of host agents that this house's worker started."""
-        shown = subprocess.run(["ps", "axeww", "-o", "pid=,args="], capture_output=True, text=True)
+        """Pids of host agents that this house's worker started; not of their children, which
+        have their environment for a moment."""
+        words = ["ps", "axeww", "-o", "pid=,ppid=,args="]
+        shown = subprocess.run(words, capture_output=True, text=True).stdout
         mark = f"KICI_ORCHESTRATOR_URL=ws://127.0.0.1:{self.port}/ws"
-        return [int(row.split()[0]) for row in shown.stdout.splitlines() if mark in row]
+        rows = [row.split(None, 2) for row in shown.splitlines() if mark in row]
+        parents = {int(pid): int(ppid) for pid, ppid, _args in rows}
+        return [pid for pid, ppid in parents.items() if ppid not in parents]
 
     def kill_agents(self) -> None:
         for pid in self.agents():
