@@ -7,27 +7,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.house import alive
 from tests.support.ports import free_port
+from tests.support.waiting import WAIT_S, wait_for
 
 PROGRAM = Path(__file__).with_name("fake_children.py")
 ROOT = PROGRAM.parents[2]
 CHILDREN = ("peer", "pool", "web")
-#: Far above anything measured; a loaded machine must not fail a test.
-WAIT_S = 20.0
-
-
-def wait_for(condition: Callable[[], object], what: str, within_s: float = WAIT_S):
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.005)
-    raise AssertionError(f"waited {within_s} s for {what}")
 
 
 class Supervised:
