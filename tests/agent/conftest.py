@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -99,12 +98,3 @@ def repository(tmp_path):
         git("commit", "-q", "-m", number)
         shas.append(git("rev-parse", "HEAD"))
     return f"file://{path}", *shas
-
-
-def poll(condition, timeout_s: float = 10.0):
-    """The first true value of ``condition()``."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "condition never came true"
-        time.sleep(0.01)
-    return value

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from tests.agent.conftest import ROOT, poll
+from tests.agent.conftest import ROOT
 from tests.support.scripted_worker import ScriptedWorker
+from tests.support.waiting import wait_for
 
 
 # A90 A96 A97 A105
@@ -49,8 +50,8 @@ def test_a_job_that_ended_while_the_worker_was_away_is_still_reported(start_agen
         side.cut()
         first.close()
         (tmp_path / "go").touch()
-        poll(done.exists)
-        poll(lambda: not list((tmp_path / "own").glob("kici-*")))
+        wait_for(done.exists)
+        wait_for(lambda: not list((tmp_path / "own").glob("kici-*")))
         second = ScriptedWorker(port)
         try:
             side = second.accept()
@@ -102,7 +103,7 @@ def test_sigusr1_lets_the_job_end_and_then_leaves(worker, start_agent, tmp_path)
         side.dispatch([{"name": "s", "run": "true"}], jobId="other")
         return side.until("job.reject")["reason"] == "draining"
 
-    poll(refused)
+    wait_for(refused)
     (tmp_path / "go").touch()
     side.until("job.status", state="success")
     assert agent.wait() == 0

@@ -3,7 +3,7 @@
 import re
 
 from kici.agent.dropping import Dropping
-from tests.agent.conftest import poll
+from tests.support.waiting import wait_for
 
 STEP = (
     "seq 1 {n} | sed 's/$/ {filler}/'; touch {tmp}/done; "
@@ -29,7 +29,7 @@ def test_in_mode_drop_a_step_runs_on_and_every_lost_line_is_counted(worker, star
     side.register()
     side.reading.clear()
     side.dispatch([{"run": STEP.format(n=n, filler="x" * 90, tmp=tmp_path)}])
-    poll(lambda: (tmp_path / "done").exists(), 14)
+    wait_for(lambda: (tmp_path / "done").exists(), 14)
     side.reading.set()
     (tmp_path / "go").touch()
     side.until("job.status", state="success")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.agent.conftest import poll
+from tests.support.waiting import wait_for
 
 
 def run(worker, start_agent, steps, **fields):
@@ -347,4 +347,4 @@ def test_the_agent_ends_when_its_one_job_is_done(worker, start_agent):
     side.until("job.status", state="success")
     assert agent.wait() == 0
     assert side.until_closed() == (1000, "Agent disconnect")
-    assert poll(lambda: agent.errors()).count("Warning") == 0
+    assert wait_for(lambda: agent.errors()).count("Warning") == 0

@@ -4,8 +4,8 @@ import re
 import signal
 import socket
 
-from tests.agent.conftest import poll
 from tests.support.house import free_port, http
+from tests.support.waiting import wait_for
 
 
 def test_health_is_always_200_and_ready_only_while_registered(worker, start_agent):
@@ -13,16 +13,16 @@ def test_health_is_always_200_and_ready_only_while_registered(worker, start_agen
     start_agent(KICI_PORT=str(port), KICI_HOST="127.0.0.1")
     side = worker.accept()
     base = f"http://127.0.0.1:{port}"
-    status, body = poll(lambda: (found := http("GET", base + "/health"))[0] and found)
+    status, body = wait_for(lambda: (found := http("GET", base + "/health"))[0] and found)
     assert (status, body["connected"], body["activeJobs"]) == (200, False, 0)
     assert re.match(r"\d+\.\d+", body["version"])
     assert http("GET", base + "/ready")[0] == 503
     side.register()
-    poll(lambda: http("GET", base + "/ready")[0] == 200)
+    wait_for(lambda: http("GET", base + "/ready")[0] == 200)
     side.dispatch([{"run": "sleep 60"}])
-    poll(lambda: http("GET", base + "/health")[1]["activeJobs"] == 1)
+    wait_for(lambda: http("GET", base + "/health")[1]["activeJobs"] == 1)
     side.cut()
-    poll(lambda: http("GET", base + "/ready")[0] == 503)
+    wait_for(lambda: http("GET", base + "/ready")[0] == 503)
     assert http("GET", base + "/health")[0] == 200
     assert http("GET", base + "/else")[0] == 404
 

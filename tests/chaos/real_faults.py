@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaos.real_schedule import Fault
-from tests.support.house import House, alive, wait_for
+from tests.support.house import House, alive
 from tests.support.proxy import Proxy
+from tests.support.waiting import wait_for
 
 #: How long a worker may take to stop on SIGTERM here: its drain time-out and the rest.
 TERM_WITHIN_S = 30.0

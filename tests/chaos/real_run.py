@@ -15,8 +15,9 @@ import msgspec
 from tests.chaos.real_check import BUGS, Circumstances, Ended, judge
 from tests.chaos.real_faults import Faults
 from tests.chaos.real_schedule import Fault, JobPlan, Plan
-from tests.support.house import House, wait_for
+from tests.support.house import House
 from tests.support.proxy import Proxy
+from tests.support.waiting import wait_for
 
 #: After the last fault everything must be over within this time.
 SETTLE_S = 90.0

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tests.chaos.memory.history import directory_of
-from tests.support.house import wait_for
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 

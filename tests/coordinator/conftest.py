@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.dialer import ScriptedWorker
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 15.0
@@ -25,15 +25,6 @@ def command(module, *words):
 def clean_env(**more):
     kept = {k: v for k, v in os.environ.items() if not k.startswith("KICI_")}
     return kept | {"PYTHONPATH": str(ROOT), **more}
-
-
-def eventually(look, what="condition"):
-    """The first true value of ``look()``, within a deadline."""
-    until = time.monotonic() + LIMIT_S
-    while not (seen := look()):
-        assert time.monotonic() < until, f"{what}: not in time"
-        time.sleep(0.02)
-    return seen
 
 
 class RunningCoordinator:
@@ -55,7 +46,7 @@ class RunningCoordinator:
             self.process = subprocess.Popen(
                 command("coordinator", *words), env=clean_env(**env), stdout=log, stderr=log
             )
-        eventually(
+        wait_for(
             lambda: port_file.exists() or self.process.poll() is not None, "coordinator's port"
         )
         assert self.process.poll() is None, self.log.read_text()
@@ -116,7 +107,7 @@ class RunningCoordinator:
         return job
 
     def in_state(self, job_id, state):
-        return eventually(
+        return wait_for(
             lambda: job if (job := self.job(job_id))["state"] == state else None,
             f"job in state {state}",
         )

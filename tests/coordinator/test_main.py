@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
-from tests.coordinator.conftest import clean_env, command, eventually
+from tests.coordinator.conftest import clean_env, command
 from tests.support.dialer import ScriptedWorker, agent, forged_token
+from tests.support.waiting import wait_for
 
 NATIVE = ("linux", "runtime:native")
 
@@ -38,7 +39,7 @@ def test_mutual_authentication_works_with_token_and_with_credential(coordinator)
     with coordinator.worker(credential=credential, mutual=True) as worker:
         worker.expect("peer.heartbeat")
         worker.beat(native())
-        eventually(lambda: peers(coordinator)[0]["agentCount"] == 1)
+        wait_for(lambda: peers(coordinator)[0]["agentCount"] == 1)
 
 
 def peers(coordinator):
@@ -268,7 +269,7 @@ def test_second_coordinator_on_one_data_directory_is_refused(tmp_path):
         env=clean_env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        eventually((tmp_path / "port").exists)
+        wait_for((tmp_path / "port").exists)
         second = subprocess.run(
             command("coordinator", *words), env=clean_env(), capture_output=True, text=True,
             timeout=20,
@@ -310,7 +311,7 @@ def test_log_lines_are_json_with_the_words_operators_look_for(coordinator, job):
         offer = worker.expect("job.reroute")
         refusal = {"type": "job.reroute.ack", "messageId": offer["messageId"], "accepted": False}
         worker.say(refusal | {"reason": "Worker is draining"})
-        eventually(lambda: "NAK from worker" in coordinator.log.read_text())
+        wait_for(lambda: "NAK from worker" in coordinator.log.read_text())
     lines = [json.loads(line) for line in coordinator.log.read_text().splitlines()]
     nak = next(line for line in lines if "Peer NAKed job" in line["message"])
     assert nak["peerId"] == "worker-7"

@@ -6,7 +6,8 @@ import signal
 import pytest
 
 from tests.support.command import run_worker
-from tests.support.house import SCRIPTS, House, Process, alive, wait_for
+from tests.support.house import SCRIPTS, House, Process, alive
+from tests.support.waiting import wait_for
 
 #: Starts a process that leaves its session, its parent and its output behind.
 DAEMON = (

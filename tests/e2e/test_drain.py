@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.support.house import House, wait_for
+from tests.support.house import House
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import os
 import subprocess
 import time
 
-from tests.support.house import ROOT, SCRIPTS, House, wait_for
+from tests.support.house import ROOT, SCRIPTS, House
+from tests.support.waiting import wait_for
 
 #: Long enough to span a restart, short enough for every run of the tests.
 LINES = 20

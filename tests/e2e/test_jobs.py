@@ -2,7 +2,7 @@
 
 import subprocess
 
-from tests.support.house import wait_for
+from tests.support.waiting import wait_for
 
 
 def states(house, jobs):

@@ -6,8 +6,9 @@ import time
 import pytest
 
 from tests.chaos.real_check import GAP
-from tests.support.house import House, wait_for
+from tests.support.house import House
 from tests.support.proxy import Proxy
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.support.house import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.minutes, pytest.mark.timeout(400)]
 

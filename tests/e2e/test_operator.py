@@ -9,7 +9,8 @@ import time
 import pytest
 
 from tests.support.command import run_worker
-from tests.support.house import House, http, wait_for
+from tests.support.house import House, http
+from tests.support.waiting import wait_for
 
 
 def cli(house, *words: str, check: bool = False):

@@ -5,7 +5,8 @@ import signal
 import pytest
 
 from tests.support.command import run_worker
-from tests.support.house import SCRIPTS, House, wait_for
+from tests.support.house import SCRIPTS, House
+from tests.support.waiting import wait_for
 
 SCALER = """
   - name: {name}

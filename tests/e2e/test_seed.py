@@ -4,7 +4,8 @@ import re
 import signal
 import time
 
-from tests.support.house import House, wait_for
+from tests.support.house import House
+from tests.support.waiting import wait_for
 
 
 # R11, R12, R14, R15; W1, W41, W45, W139

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.support.house import wait_for
+from tests.support.waiting import wait_for
 
 #: Enough for every fault here to happen while lines are being written.
 LINES = 30

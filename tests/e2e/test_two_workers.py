@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from tests.support.house import SCRIPTS, House, wait_for
+from tests.support.house import SCRIPTS, House
+from tests.support.waiting import wait_for
 
 SCALERS = """version: 1
 machinePools:

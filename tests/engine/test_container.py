@@ -12,8 +12,9 @@ from kici.config.model import NetworkPolicy, ResourceSpec
 from kici.pool.scalers.base import KILL_S
 from kici.pool.scalers.container_body import body
 from kici.pool.scalers.engine import classify
-from tests.support.backend_world import STUBBORN, EventKind, World, scaler_for, until
+from tests.support.backend_world import STUBBORN, EventKind, World, scaler_for
 from tests.support.container_engine import IMAGE, VOLUMES
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.engine
 

@@ -6,8 +6,9 @@ from kici.config.model import LabelSet
 from kici.pool.scalers.base import LaunchSpec
 from kici.pool.scalers.container import ContainerBackend
 from tests.pool.scalers.contract import BackendContract
-from tests.support.backend_world import SLEEPER, scaler_for, until
+from tests.support.backend_world import SLEEPER, scaler_for
 from tests.support.container_engine import IMAGE, VOLUMES
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.engine
 

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from tests.support import tiny_registry
-from tests.support.backend_world import EventKind, World, until
+from tests.support.backend_world import EventKind, World
 from tests.support.container_engine import REGISTRY_PORT
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.engine
 IMAGE = f"127.0.0.1:{REGISTRY_PORT}/team/img:1"

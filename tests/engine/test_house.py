@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tests.support.engine_house import WAIT_S, engine_house
-from tests.support.house import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 #: The agents dial the bridge's gateway: it must be one of the worker's own addresses.

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.support.engine_house import WAIT_S, engine_house
-from tests.support.house import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 IN_NAMESPACE = True

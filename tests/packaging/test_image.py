@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from tests.support import booted
-from tests.support.house import wait_for
+from tests.support.waiting import wait_for
 
 TOOL = booted.TOOL.with_name("container-engine")
 COMPOSE = booted.TOOL.parents[3] / "packaging/compose"

@@ -18,18 +18,10 @@ from kici.pool.server import AgentServer
 from kici.pool.tokens import TokenIssuer
 from kici.protocol.bundle_pieces import BundleFailed
 from tests.support import raw_websocket as raw
+from tests.support.waiting import until
 
 WAIT_S = 5.0
 LABELS = ("linux", "gpu")
-
-
-def until(condition):
-    """Poll ``condition`` against a deadline; its value."""
-    deadline = time.monotonic() + WAIT_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "condition not met in time"
-        gevent.sleep(0.005)
-    return value
 
 
 class Core:

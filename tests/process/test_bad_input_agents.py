@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.attack import besieged, mutated, registration, resident_kib
-from tests.support.house import wait_for
+from tests.support.waiting import wait_for
 
 TRANSCRIPTS = Path(__file__).parents[1] / "transcripts"
 #: Attempts after which a descriptor lost each time would show.

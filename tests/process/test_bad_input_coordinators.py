@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.attack import CREDENTIAL, TOKEN, WAIT_S, Vitals, besieged, mutated, reroute
-from tests.support.house import House, wait_for
+from tests.support.house import House
 from tests.support.scripted_coordinator import ScriptedCoordinator
+from tests.support.waiting import wait_for
 
 TRANSCRIPTS = Path(__file__).parents[1] / "transcripts"
 FAST = {"KICI_CLUSTER_PEER_MAX_RECONNECT_DELAY_MS": "1000"}

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.support.attack import besieged
-from tests.support.house import wait_for
+from tests.support.waiting import wait_for
 
 BODIES = {
     "mute": "exec sleep 600\n",

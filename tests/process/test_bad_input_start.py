@@ -9,8 +9,9 @@ import time
 import pytest
 
 from tests.support.attack import TOKEN, Vitals
-from tests.support.house import SCRIPTS, House, wait_for
+from tests.support.house import SCRIPTS, House
 from tests.support.scripted_coordinator import ScriptedCoordinator
+from tests.support.waiting import wait_for
 
 LIMIT_S = 20
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from tests.support.supervised import wait_for
+from tests.support.waiting import wait_for
 
 
 def start_handover(worker) -> subprocess.Popen:

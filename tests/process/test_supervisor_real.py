@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.supervised import CHILDREN, alive, free_port, wait_for
+from tests.support.supervised import CHILDREN, alive, free_port
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 

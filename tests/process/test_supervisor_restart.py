@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from tests.support.supervised import CHILDREN, WAIT_S, alive, wait_for
+from tests.support.supervised import CHILDREN, alive
+from tests.support.waiting import WAIT_S, wait_for
 
 
 @pytest.mark.parametrize("victim", CHILDREN)

@@ -7,7 +7,8 @@ import subprocess
 import time
 from types import SimpleNamespace
 
-from tests.support.supervised import CHILDREN, alive, sigterm_and_wait, wait_for
+from tests.support.supervised import CHILDREN, alive, sigterm_and_wait
+from tests.support.waiting import wait_for
 
 
 # W122 W128 W129

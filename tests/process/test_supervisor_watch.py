@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from tests.support.supervised import CHILDREN, alive, sigterm_and_wait, wait_for
+from tests.support.supervised import CHILDREN, alive, sigterm_and_wait
+from tests.support.waiting import wait_for
 
 #: Seconds between pings, and of silence until a child is killed.
 QUICK_PINGS = {"TEST_PINGS": "[0.1, 2.0]"}

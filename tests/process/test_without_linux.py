@@ -9,7 +9,8 @@ import signal
 
 import pytest
 
-from tests.support.house import ROOT, SCRIPTS, House, alive, wait_for
+from tests.support.house import ROOT, SCRIPTS, House, alive
+from tests.support.waiting import wait_for
 
 SHIM = ROOT / "tests/support/without_linux"
 

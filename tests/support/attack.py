@@ -20,8 +20,9 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.support.house import House, wait_for
+from tests.support.house import House
 from tests.support.scripted_coordinator import ScriptedCoordinator, Worker
+from tests.support.waiting import wait_for
 
 TOKEN = "kici_join_v1.eyJvcmdJZCI6ImRlZmF1bHQifQ." + "c0" * 32
 CREDENTIAL = "cd" * 32

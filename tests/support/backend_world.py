@@ -1,14 +1,12 @@
 """A container backend with what a test needs around it."""
 
-import time
 from itertools import count
-
-import gevent
 
 from kici.config.model import LabelSet, ResourceSpec, Scaler
 from kici.pool.scalers.base import EventKind, LaunchSpec
 from kici.pool.scalers.container import ContainerBackend
 from tests.support.container_engine import IMAGE, VOLUMES
+from tests.support.waiting import until
 
 WAIT_S = 30.0
 _numbers = count(1)
@@ -20,14 +18,6 @@ SLEEPER = (
 STUBBORN = (
     "import signal,time;signal.signal(15,signal.SIG_IGN);print('deaf',flush=True);time.sleep(600)"
 )
-
-
-def until(condition, wait_s=WAIT_S):
-    deadline = time.monotonic() + wait_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "condition not met in time"
-        gevent.sleep(0.02)
-    return value
 
 
 def scaler_for(engine, name="box", **extra):

@@ -16,7 +16,8 @@ import docker
 import requests
 
 from tests.support.container_engine import IMAGE, VOLUMES, TestEngine
-from tests.support.house import ROOT, SCRIPTS, House, wait_for
+from tests.support.house import ROOT, SCRIPTS, House
+from tests.support.waiting import wait_for
 
 #: Of the network that agents get (scaler spec 3.2).
 GATEWAY = "172.30.0.1"

@@ -7,22 +7,13 @@ fills. ``behaviour`` is one of ``fail="why"`` (never starts), ``exit_after=secon
 one the agent lives until it is reaped.
 """
 
-import time
-
 import gevent
 
 from kici.pool.scalers.base import KILL_S, EventKind
+from tests.support.waiting import until
 
 FINAL = (EventKind.FAILED, EventKind.EXITED)
 GRACE_S = 1.0
-
-
-def until(condition, seconds=10.0):
-    """Wait for ``condition``, at most ``seconds``."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "condition does not come true"
-        gevent.sleep(0.01)
 
 
 class BackendContract:

@@ -5,8 +5,9 @@ import pytest
 from kici.pool.scalers import BACKENDS, Unsupported, make_backend
 from kici.pool.scalers.base import EventKind, LaunchSpec
 from kici.pool.scalers.fake import FakeBackend
-from tests.pool.scalers.contract import BackendContract, until
+from tests.pool.scalers.contract import BackendContract
 from tests.support.pool_world import label_set, scaler
+from tests.support.waiting import until
 
 
 class Bench:

@@ -14,6 +14,7 @@ from kici.config.model import LabelSet, ResourceSpec, Scaler
 from kici.pool.scalers.base import LaunchSpec
 from kici.pool.scalers.host_start import agent_environment, find_binary, scope_command, wants_scope
 from kici.shell import processes
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -112,14 +113,6 @@ def drive(tmp_path):
         os.kill(one.pid, 9)
 
 
-def poll(condition, timeout_s: float = 10.0):
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "condition never came true"
-        time.sleep(0.01)
-    return value
-
-
 def gone(pid: int) -> bool:
     found = processes.look(pid)
     return found is None or found.zombie
@@ -139,7 +132,7 @@ def test_an_agent_starts_with_a_clean_environment_group_and_no_arguments(
     pid = json.loads((home / "agent.json").read_text())["pid"]
     assert (home / "agent.json").stat().st_mode & 0o777 == 0o600
     assert "kat_" not in (home / "agent.json").read_text()
-    fds = poll(lambda: (home / "fds").exists() and (home / "fds").read_text())
+    fds = wait_for(lambda: (home / "fds").exists() and (home / "fds").read_text())
     assert f" {link} ->" not in fds
     environment = dict(x.split("=", 1) for x in (home / "env.txt").read_text().splitlines())
     assert environment["KICI_PORT"] == "0"
@@ -170,7 +163,7 @@ def test_reaping_kills_what_ignores_term_and_what_left_the_session(drive, agent_
     driver = drive(agent_binary(body))
     assert driver.ask("launch a1")["kind"] == "started"
     home = tmp_path / "state/agents/a1"
-    poll(lambda: (home / "ready").exists())
+    wait_for(lambda: (home / "ready").exists())
     pids = [int((home / name).read_text()) for name in ("one", "two")]
     begun = time.monotonic()
     driver.say("reap a1 0.5")
@@ -264,7 +257,7 @@ def test_a_record_of_another_worker_or_of_a_reused_pid_is_left_alone(drive, agen
             (home / "agent.json").write_text(json.dumps(record))
         driver = drive(agent_binary("true"))
         assert driver.ask("found") == {"found": []}
-        poll(lambda: not (tmp_path / "state/agents/a1").exists())
+        wait_for(lambda: not (tmp_path / "state/agents/a1").exists())
         assert (tmp_path / "state/agents/a2").exists()
         assert stranger.poll() is None
     finally:
@@ -291,7 +284,7 @@ def test_a_control_group_lets_nobody_escape(drive, agent_binary, tmp_path):
         started = driver.ask("launch a1")
         assert "cgroup" in started["detail"]
         home = tmp_path / "state/agents/a1"
-        poll(lambda: (home / "ready").exists())
+        wait_for(lambda: (home / "ready").exists())
         pid = int((home / "escaped").read_text())
         assert not gone(pid)
         driver.say("reap a1 1")
@@ -360,5 +353,5 @@ def test_directories_that_nobody_can_own_are_cleared_away_when_old(drive, agent_
         (path / "output.log").write_text("left")
     os.utime(old, (1.0, 1.0))
     driver.ask("found")
-    poll(lambda: not old.exists())
+    wait_for(lambda: not old.exists())
     assert new.exists()
