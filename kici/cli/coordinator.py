@@ -5,7 +5,11 @@ from kici.cli.verbs import Parser, build_parser, dispatch, leave
 PROGRAM = "kici-coordinator"
 ABOUT = "Small embedded coordinator of the KiCI continuous-integration system (SQLite)."
 DEFAULT = "run"
-VERBS = {"run": "kici.cli.coordinator_run", "version": "kici.cli.version"}
+VERBS = {
+    "run": "kici.cli.coordinator_run",
+    "logs": "kici.cli.coordinator_logs",
+    "version": "kici.cli.version",
+}
 
 
 def parser() -> Parser:

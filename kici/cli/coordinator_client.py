@@ -4,14 +4,17 @@ import argparse
 import http.client
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from kici.cli.verbs import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, Failed
 
 #: One request; a waiting log reader is answered after 20 s at the latest.
 TIMEOUT_S = 40.0
+_BLOCK_BYTES = 64 * 1024
 EXITS = """\
 Exit codes: 0 done, 1 refused or not successful, 2 wrong usage or document, 3 not reachable.
 """
@@ -40,27 +43,44 @@ class Coordinator:
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The decoded answer."""
         status, text = self._exchange(method, path, body)
-        try:
-            answer = json.loads(text or b"{}")
-        except ValueError:
+        answer = _decoded(text)
+        if answer is None:
             answer = {"error": "the answer is not JSON; is this a coordinator?"}
             status = status if status >= 300 else 502
         if status >= 300:
             raise Failed(_explained(status, answer), EXIT_USAGE if status == 422 else EXIT_FAILED)
         return answer
 
+    def download(self, path: str, body: Any, file: BinaryIO, timeout_s: float) -> int:
+        """POST, and the answer's body into ``file``; its size in bytes."""
+        with self._answer("POST", path, body, timeout_s) as response:
+            if response.status >= 300:
+                raise Failed(_explained(response.status, _decoded(response.read())))
+            while block := response.read(_BLOCK_BYTES):
+                file.write(block)
+            n_bytes = file.tell()
+            if response.headers.get("Content-Length") != str(n_bytes):
+                raise Failed(f"the answer of {self.url} ended too soon", EXIT_UNREACHABLE)
+            return n_bytes
+
     def _exchange(self, method: str, path: str, body: Any) -> tuple[int, bytes]:
+        with self._answer(method, path, body, TIMEOUT_S) as response:
+            return response.status, response.read()
+
+    @contextmanager
+    def _answer(
+        self, method: str, path: str, body: Any, timeout_s: float
+    ) -> Iterator[http.client.HTTPResponse]:
         secure = self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_S)
+        connection = kind(self._parts.hostname or "", self._parts.port, timeout=timeout_s)
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         payload = None if body is None else json.dumps(body).encode()
         if method == "POST" and payload is None:
             payload = b"{}"
         try:
             connection.request(method, self._parts.path.rstrip("/") + path, payload, headers)
-            response = connection.getresponse()
-            return response.status, response.read()
+            yield connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             cause = str(error) or type(error).__name__
             raise Failed(f"cannot reach {self.url}: {cause}", EXIT_UNREACHABLE) from None
@@ -90,6 +110,14 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError):
         return ""
+
+
+def _decoded(text: bytes) -> Any:
+    """The JSON value; None when there is none."""
+    try:
+        return json.loads(text or b"{}")
+    except ValueError:
+        return None
 
 
 def _explained(status: int, answer: Any) -> str:

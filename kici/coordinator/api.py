@@ -3,6 +3,7 @@
 ``/health`` and ``/cluster/*`` are open as in the reference; ``/api/v1`` needs the admin token.
 """
 
+import os
 from time import monotonic
 from typing import Any
 
@@ -10,7 +11,8 @@ from kici import __version__
 from kici.contracts.states import HELD_ENDED, HeldState
 from kici.coordinator.dispatcher import TooManyJobs
 from kici.coordinator.document import read_document
-from kici.coordinator.http import HttpError, JsonApp, Request, Route
+from kici.coordinator.http import Download, HttpError, JsonApp, Request, Route
+from kici.coordinator.log_bundles import NotCollected
 from kici.coordinator.service import Service
 from kici.coordinator.times import iso
 from kici.coordinator.tokens import DEFAULT_TOKEN_LIFE_MS, ROLES
@@ -20,6 +22,8 @@ MAX_WAIT_S = 30
 MAX_LISTED = 1000
 #: Readers that wait at once: each holds a connection.
 MAX_WAITERS = 500
+#: Agents that one collection of logs may name.
+MAX_AGENT_IDS = 1000
 MAX_TOKEN_LIFE_MS = 30 * 86_400_000
 
 
@@ -47,6 +51,7 @@ class Api:
                 Route("GET", admin + "/peers", self.peers),
                 Route("POST", admin + "/peers/revoke-all", self.revoke_all),
                 Route("POST", admin + "/peers/{peer}/revoke", self.revoke),
+                Route("POST", admin + "/peers/{peer}/logs", self.peer_logs),
             ],
             token,
         )
@@ -208,3 +213,27 @@ class Api:
         n = self._service.tokens.revoke(None)
         self._service.enforce_revocations()
         return 200, {"revoked": n}
+
+    def peer_logs(self, request: Request) -> tuple[int, Any]:
+        """A ZIP of a worker's logs; ``agentIds`` names those whose bundles are in it, all
+        without it. Answered within a minute."""
+        body = request.json()
+        hours, agent_ids = body.get("hours", 4), body.get("agentIds")
+        if isinstance(hours, bool) or not isinstance(hours, int | float) or not 0 < hours <= 9000:
+            raise HttpError(400, "hours: expected a number above 0")
+        if agent_ids is not None and not _is_names(agent_ids):
+            raise HttpError(400, f"agentIds: expected a list of at most {MAX_AGENT_IDS} texts")
+        chosen = None if agent_ids is None else tuple(agent_ids)
+        try:
+            file = self._service.bundles.collect(request.path["peer"], hours, chosen)
+        except NotCollected as error:
+            raise HttpError(error.status, str(error)) from None
+        return 200, Download(file, os.fstat(file.fileno()).st_size, "application/zip")
+
+
+def _is_names(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= MAX_AGENT_IDS
+        and all(isinstance(one, str) and 0 < len(one) <= 256 for one in value)
+    )

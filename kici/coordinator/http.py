@@ -3,8 +3,8 @@
 import hmac
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs
 
 import msgspec
@@ -15,12 +15,14 @@ from kici.errors import ConfigError
 _log = logging.getLogger("kici.coordinator")
 #: A job document with long scripts fits; nothing else is that long.
 MAX_BODY_BYTES = 1024 * 1024
+#: Of a file that is sent.
+_BLOCK_BYTES = 64 * 1024
 _SWALLOW_BYTES = 4 * MAX_BODY_BYTES
 _PHRASES = {
     200: "OK", 201: "Created", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found",
     405: "Method Not Allowed", 409: "Conflict", 411: "Length Required", 413: "Content Too Large",
     422: "Unprocessable Content", 429: "Too Many Requests", 500: "Internal Server Error",
-    503: "Service Unavailable",
+    502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
 }  # fmt: skip
 
 
@@ -63,6 +65,21 @@ class Request(msgspec.Struct, frozen=True):
 Handler = Callable[[Request], tuple[int, Any]]
 
 
+class Download:
+    """A body that is a file instead of JSON; read from where it stands and closed at the end."""
+
+    def __init__(self, file: BinaryIO, n_bytes: int, media_type: str) -> None:
+        self._file = file
+        self.headers = [("Content-Type", media_type), ("Content-Length", str(n_bytes))]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self._file.read(_BLOCK_BYTES), b"")
+
+    def close(self) -> None:
+        """Called by the WSGI server, whatever became of the client."""
+        self._file.close()
+
+
 class Route(msgspec.Struct, frozen=True):
     """``pattern`` with ``{name}`` parts; ``open`` ones need no token."""
 
@@ -79,7 +96,7 @@ class JsonApp:
         self._routes = [(re.compile(_regex(route.pattern)), route) for route in routes]
         self._token = token.encode()
 
-    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         try:
             status, value = self._answer(environ)
         except HttpError as error:
@@ -90,6 +107,9 @@ class JsonApp:
         except StoreError as error:
             _log.error("Database error", extra={"error": str(error)})
             status, value = 503, {"error": "the database refused; try again"}
+        if isinstance(value, Download):
+            start(f"{status} {_PHRASES[status]}", [*value.headers, ("Cache-Control", "no-store")])
+            return value
         body = msgspec.json.encode(value)
         headers = [
             ("Content-Type", "application/json"),

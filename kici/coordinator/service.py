@@ -5,12 +5,18 @@ from time import monotonic
 
 from kici import __version__
 from kici.contracts.states import HeldState
-from kici.contracts.wire.peer.fleet import PeerCacheUploadRequest, PeerCacheUploadResponse
+from kici.contracts.wire.peer.fleet import (
+    PeerCacheUploadRequest,
+    PeerCacheUploadResponse,
+    PeerLogsCollectChunk,
+    PeerLogsCollectError,
+)
 from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
 from kici.contracts.wire.peer.jobs import JobProgress, JobRerouteAck, PeerLogChunk, ScalerEvent
 from kici.coordinator.address import client_address
 from kici.coordinator.dispatcher import Dispatcher
 from kici.coordinator.jobs import JobRows
+from kici.coordinator.log_bundles import LogBundles
 from kici.coordinator.logs import Logs
 from kici.coordinator.peer_server import PeerConnection, wall_ms
 from kici.coordinator.registry import Registry
@@ -53,6 +59,7 @@ class Service:
             software_version=__version__,
             min_protocol_version=settings.min_protocol_version,
         )
+        self.bundles = LogBundles(self.registry, settings.data_dir)
         self._limit = FailureLimit()
         self._open: set[PeerConnection] = set()
         self._sweep_at = 0.0
@@ -159,6 +166,7 @@ class Service:
             _log.warning("Peer credential expires soon", extra=extra)
 
     def _gone(self, connection: PeerConnection) -> None:
+        self.bundles.gone(connection)
         name = connection.session.instance_id
         now = monotonic()
         if self.registry.left(name, connection, now):
@@ -178,6 +186,8 @@ class Service:
             reports.ack(name, message, now)
         elif isinstance(message, ScalerEvent):
             reports.scaler_event(name, message, now)
+        elif isinstance(message, PeerLogsCollectChunk | PeerLogsCollectError):
+            self.bundles.heard(connection, message)
         elif isinstance(message, PeerCacheUploadRequest):
             # There is no object store here (5.9, C54).
             connection.say(
