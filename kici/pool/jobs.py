@@ -36,6 +36,8 @@ class Job:
     launch_until: float | None = None
     cancel_reason: str | None = None
     cancel_force: bool = False
+    #: A label set of some scaler could serve it.
+    matched: bool = False
     started: bool = False
     cancelling_told: bool = False
     #: Some job.progress went out: the coordinator's 90 s spawn window is disarmed.

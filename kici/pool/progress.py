@@ -40,6 +40,7 @@ def dispatch(board: Board, job: Job, agent: Agent, now: float) -> None:
     agent.bound = None
     agent.used = True
     if agent.scaler is not None:
+        job.matched = True
         board.scaling.succeeded((agent.scaler, agent.label_set))
     agent.jobs.add(job.key)
     job.agent_id, job.scaler_name = agent.agent_id, agent.scaler

@@ -19,6 +19,7 @@ from kici.pool.staff import stop, vanish
 #: Failed launches for one job before it fails, when no other agent could serve it: with the
 #: back-off that is after 15 s, long before a coordinator's 90 s spawn window ends.
 MAX_LAUNCHES = 3
+REMOVED = "no agent can take this job any more: the scaler it waited for was removed"
 
 
 def place(board: Board, now: float) -> None:
@@ -41,8 +42,12 @@ def place(board: Board, now: float) -> None:
 def _start_for(board: Board, job: Job, now: float) -> None:
     assert job.spec is not None
     target = board.scaling.match(job.spec.need)
-    if target is None or board.stopping:
+    if board.stopping:
         return
+    if target is None:
+        _abandon(board, job, now)
+        return
+    job.matched = True
     agent = _on_the_way(board, job, target) or _launch(board, target, job, now)
     if agent is None:
         return
@@ -50,6 +55,13 @@ def _start_for(board: Board, job: Job, now: float) -> None:
     job.scaler_name = agent.scaler
     job.launch_until = job.launch_until or now + board.settings.spawn_timeout_s
     board.move_job(job, JobState.STARTING, job.queue_until)
+
+
+def _abandon(board: Board, job: Job, now: float) -> None:
+    """What it waited for was removed by a reload: say so now, not when its time is over. A job
+    that only agents started by hand could ever take waits for one to come back."""
+    if job.matched and not could_serve(job, board.agents):
+        progress.finish(board, job, "failed", now, error=REMOVED)
 
 
 def _on_the_way(board: Board, job: Job, target: Target) -> Agent | None:

@@ -5,6 +5,7 @@ from kici.contracts.link.jobs import JobAccepted, JobDeclined
 from kici.contracts.states import AgentState, JobState
 from kici.pool.events import AgentsFound, ScalersChanged
 from kici.pool.scalers.base import FoundAgent
+from kici.pool.seam import TokenGrant
 from tests.support.pool_world import World, config, label_set, scaler
 
 MAC = label_set("mac")
@@ -41,6 +42,48 @@ def test_an_agent_on_its_way_for_a_job_still_gets_it_after_its_scaler_is_removed
     reload(world)
     agent = world.arrive()
     assert [where for where, _ in world.dispatches()] == [f"c-{agent}"]
+
+
+def test_a_queued_job_whose_scaler_is_removed_fails_at_once_and_says_why():
+    world = World(scaler("s1", max_agents=1))
+    busy(world, "j1")
+    world.offer("j2")
+    reload(world, scaler("s2", MAC))
+    assert world.states("j2") == ["failed"]
+    assert "was removed" in world.error("j2")
+    assert world.job("j1").state is JobState.RUNNING
+
+
+def test_a_queued_job_that_another_scaler_can_serve_goes_there():
+    world = World(scaler("s1", max_agents=1))
+    busy(world, "j1")
+    world.offer("j2")
+    reload(world, scaler("s2", label_set("linux", "big")))
+    assert world.finished("j2") == []
+    assert world.launched[-1].scaler == "s2"
+
+
+def test_a_queued_job_that_a_static_agent_can_serve_waits_for_it():
+    world = World(scaler("s1", max_agents=1))
+    busy(world, "j1")
+    world.offer("j2")
+    world.register("by-hand", grant=TokenGrant(token_id="t", kind="static"))
+    world.offer("j3")
+    reload(world, scaler("s2", MAC))
+    assert world.finished() == []
+    world.run("by-hand", "j2")
+    world.end(agent="by-hand", job="j2")
+    assert [one.key.job_id for one in world.finished()] == ["j2"]
+    assert world.job("j3").agent_id == "by-hand"
+
+
+def test_a_job_whose_agent_fails_after_its_scaler_was_removed_fails_too():
+    world = World(scaler("s1"))
+    world.offer()
+    reload(world)
+    world.backend(world.launched[0].agent_id, "failed", "no such image")
+    assert world.states()[-1] == "failed"
+    assert "was removed" in world.error()
 
 
 def test_idle_agents_of_a_removed_scaler_go_at_once():
