@@ -12,6 +12,7 @@ def strict_checks(desk: Desk) -> dict[str, str]:
         "coordinator": _coordinator(desk),
         "drain": _drain(desk.projection.one(DrainState)),
         "scalers": _scalers(desk.projection.one(PoolCapacity)),
+        "machine": _machine(desk.projection.one(PoolCapacity)),
     }
 
 
@@ -49,3 +50,12 @@ def _scalers(capacity: PoolCapacity | None) -> str:
     if not capacity.scalers:
         return "no scaler is configured and no agent is connected"
     return "no scaler works: " + "; ".join(f"{s.name}: {s.reason}" for s in capacity.scalers)
+
+
+def _machine(capacity: PoolCapacity | None) -> str:
+    """Guards that hold jobs back; the pool says why unless it refuses for another reason."""
+    if capacity is None or not capacity.guards:
+        return "ok"
+    told = capacity.refusing
+    named = any(told.startswith(f"{guard}: ") for guard in capacity.guards)
+    return told if named else "not fit for more work: " + ", ".join(capacity.guards)

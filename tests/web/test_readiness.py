@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from kici.contracts.link.lifecycle import DrainState
 from tests.support.web_child import WebChild, capacity, peer_state, scaler_slots
+
+CHECKS = ("coordinator", "drain", "scalers", "machine")
 
 
 def strict(web: WebChild) -> tuple[int, dict]:
@@ -18,6 +22,7 @@ def test_a_worker_that_nobody_told_anything_is_not_ready(web: WebChild) -> None:
         "coordinator": "no coordinator is connected",
         "drain": "ok",
         "scalers": "the pool has not reported yet",
+        "machine": "ok",
     }
 
 
@@ -27,7 +32,7 @@ def test_it_is_ready_when_jobs_can_come_and_run(web: WebChild) -> None:
     web.eventually("/status", lambda b: b["scalers"] and b["coordinatorConnection"] == "connected")
     assert strict(web) == (
         200,
-        {"status": "ready", "checks": {"coordinator": "ok", "drain": "ok", "scalers": "ok"}},
+        {"status": "ready", "checks": dict.fromkeys(CHECKS, "ok")},
     )
 
 
@@ -42,8 +47,26 @@ def test_each_reason_is_named(web: WebChild) -> None:
             "coordinator": "no coordinator is connected: Connection refused",
             "drain": "draining: kernel",
             "scalers": "no scaler works: pi: no docker",
+            "machine": "ok",
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("refusing", "said"),
+    [
+        ("disk: 3 MiB free at /, 512 MiB are the least", None),
+        ("Worker is draining", "not fit for more work: disk, memory"),
+    ],
+)
+def test_a_guard_that_holds_jobs_back_is_named(web: WebChild, refusing: str, said: str) -> None:
+    web.peer.tell(peer_state(1, "connected"))
+    web.pool.tell(capacity(1, refusing=refusing, guards=("disk", "memory")))
+    web.eventually("/status", lambda b: b["refusing"] == refusing)
+    web.eventually("/status", lambda b: b["coordinatorConnection"] == "connected")
+    status, body = strict(web)
+    assert status == 503
+    assert body["checks"] == dict.fromkeys(CHECKS, "ok") | {"machine": said or refusing}
 
 
 # W66 W68
