@@ -84,11 +84,26 @@ def idle(report: Report) -> None:
             report.note(
                 f"idle {processes.title(pid)}", f"PSS {part.pss:.1f} USS {part.uss:.1f} MiB"
             )
+        # Flask comes with the first page; the probes are answered without it.
+        pages = [_page(made) for _ in range(11)]
+        made.loop.rest(2)
+        opened = processes.memory(made.worker.pids)
     report.add("idle CPU", [used.cpu_s / IDLE_S * 100], "% of a core", "<= 0.2", "0.95")
     report.add("idle wake-ups", [used.wakeups / IDLE_S], "/s")
     report.add("idle bytes written", [used.written_bytes], "B/min", "0")
     report.add("idle PSS sum", [memory.pss], "MiB", "<= 64", "162")
     report.add("idle USS sum", [memory.uss], "MiB")
+    report.add("PSS sum after the page was opened", [opened.pss], "MiB")
+    report.add("first page", pages[:1], "ms")
+    report.add("later pages", pages[1:], "ms")
+
+
+def _page(made: Rig) -> float:
+    """Milliseconds of one ``GET /`` of the page."""
+    began = time.perf_counter()
+    status = made.worker.get("/")
+    assert status == 200, status
+    return (time.perf_counter() - began) * 1000
 
 
 def memory(report: Report) -> None:

@@ -77,9 +77,13 @@ class WorkerProcess:
         return next(pid for pid in self.pids if processes.title(pid) == name)
 
     def health(self) -> int:
-        """Status of ``GET /health``; 0 while nothing answers."""
+        return self.get("/health")
+
+    def get(self, path: str) -> int:
+        """The status; 0 while nothing answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as got:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as got:
+                got.read()
                 return got.status
         except urllib.error.HTTPError as error:
             with error:

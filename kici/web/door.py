@@ -7,7 +7,11 @@ imported by the first request that is not a probe.
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
+
+import gevent
+from gevent.lock import BoundedSemaphore
 
 from kici.web.desk import Desk
 from kici.web.probes import JSON, PROBES, Answer
@@ -36,6 +40,7 @@ class Door:
         base = "/" + desk.settings.base_path.strip("/")
         self._probes = {base.rstrip("/") + path: probe for path, probe in PROBES.items()}
         self._pages: Any = None
+        self._loading = BoundedSemaphore()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         def start(status: str, headers: Headers, *error: Any) -> Any:
@@ -67,7 +72,9 @@ class Door:
 
     def _flask(self) -> Any:
         if self._pages is None:
-            from kici.web.app import make_app
-
-            self._pages = make_app(self._desk, self._own)
+            with self._loading:
+                # In a thread: it takes seconds on a small board, and meanwhile probes and the
+                # sockets of agents must go on.
+                module = gevent.get_hub().threadpool.apply(import_module, ("kici.web.app",))
+                self._pages = self._pages or module.make_app(self._desk, self._own)
         return self._pages
