@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from kici.config import yaml12
 from kici.config.enrich import Host
 from kici.config.model import ScalerConfig
@@ -12,6 +14,7 @@ from kici.config.scaler_build import build
 from kici.config.scaler_rules import check_document
 from kici.config.scaler_schema import document as document_schema
 from kici.config.schema import Report, shown
+from kici.config.warm_rules import warm_warnings
 from kici.errors import Problem
 
 #: Files of one directory: more is a wrong path.
@@ -43,7 +46,10 @@ def read_scalers(
         check_document(kept, report)
     if report.problems:
         return ScalerConfig(), report.problems
-    return build(kept, host, report), ()
+    config = build(kept, host, report)
+    for where, text in warm_warnings(config):
+        report.warn(where, text)
+    return msgspec.structs.replace(config, warnings=tuple(report.warnings)), ()
 
 
 def _merge(path: str, directory: str | None, report: Report) -> Any:
