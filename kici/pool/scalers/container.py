@@ -22,8 +22,9 @@ from kici.pool.scalers.base import (
     LaunchSpec,
     Report,
 )
-from kici.pool.scalers.container_agent import Cancelled, ContainerAgent
+from kici.pool.scalers.container_agent import ContainerAgent
 from kici.pool.scalers.container_calls import Calls, Seen, close_stream
+from kici.pool.scalers.container_maker import Cancelled
 from kici.pool.scalers.container_yard import Yard
 from kici.pool.scalers.engine import FIRST_ANSWER_S, TRANSPORT, Engine, EngineError, classify
 from kici.pool.scalers.image_cleaning import clean_images
