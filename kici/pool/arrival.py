@@ -10,9 +10,9 @@ from kici.pool.agents import Agent
 from kici.pool.board import Board
 from kici.pool.events import AgentRegistered
 from kici.pool.jobs import Job
+from kici.pool.progress import scaler_event
 from kici.pool.scaling import Target, gate_of
 from kici.pool.staff import settle, stop, vanish
-from kici.pool.supply import scaler_event
 from kici.protocol.labels import canonical_set
 
 #: How long the jobs of a lost static agent wait for it (A76).

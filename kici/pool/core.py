@@ -20,9 +20,9 @@ from kici.contracts.link.lifecycle import (
     SnapshotRequest,
 )
 from kici.contracts.link.views import LogWatch
-from kici.contracts.states import AgentState, JobState
+from kici.contracts.states import JobState
 from kici.contracts.wire.agent.jobs import LogChunk
-from kici.pool import admission, arrival, conversation, reading, supply, timers
+from kici.pool import admission, arrival, conversation, launches, reading, supply, timers
 from kici.pool.board import Board
 from kici.pool.capacity import CAPACITY_EVERY_S, agent_view, capacity, job_view
 from kici.pool.events import (
@@ -42,8 +42,6 @@ from kici.pool.events import (
 )
 from kici.pool.guards import Reading
 from kici.pool.reconfigure import reconfigured
-from kici.pool.scalers.base import BackendEvent, EventKind
-from kici.pool.scaling import ON_THE_WAY
 from kici.pool.staff import close, stop
 from kici.protocol.machine import Actions
 
@@ -110,14 +108,14 @@ class PoolCore:
             case SendFailed(connection_id):
                 arrival.lost(board, connection_id, "the socket is no longer open", now)
             case BackendReported(report):
-                self._backend(report, now)
+                launches.backend_told(board, report, now)
             case LedgerRefused():
-                supply.ledger_refused(board, event, now)
+                launches.ledger_refused(board, event, now)
             case AgentsSought(scalers, complete):
                 board.scaling.seek(scalers, now, complete=complete)
             case AgentsFound():
                 board.scaling.sought(event.scaler, certain=event.certain)
-                supply.found(board, event, now)
+                launches.found(board, event, now)
             case HealthChanged(scaler, reason):
                 board.scaling.health_changed(scaler, reason)
                 board.capacity_dirty = board.changed = True
@@ -153,37 +151,6 @@ class PoolCore:
                 self._snapshot(reader, now)
             case LogWatch(job_ids=job_ids):
                 board.watched = frozenset(job_ids)
-
-    def _backend(self, report: BackendEvent, now: float) -> None:
-        """What a backend says about one agent; news of an unknown one is harmless."""
-        board, detail = self.board, report.detail
-        agent = board.agents.get(report.agent_id)
-        if agent is None:
-            return
-        on_the_way = agent.state in ON_THE_WAY
-        match report.kind:
-            case EventKind.PROVISIONING:
-                supply.provisioning(board, agent, "scaler.provisioning", detail)
-            case EventKind.NETWORK:
-                supply.provisioning(board, agent, "scaler.network", detail)
-            case EventKind.STARTED:
-                supply.started(board, agent, now, detail)
-            case EventKind.FAILED if on_the_way:
-                supply.launch_failed(board, agent, detail, now, gone=True)
-            case EventKind.EXITED if on_the_way:
-                text = f"it exited before registering: {detail}"
-                supply.launch_failed(board, agent, text, now, gone=True)
-            case _:
-                if agent.warm and not agent.used and agent.state is AgentState.IDLE:
-                    # Else a pool of agents that leave by themselves respawns without end.
-                    key = (agent.scaler or "", agent.label_set)
-                    board.scaling.failed(key, "idle agent exited", now)
-                agent.reason = f"exited: {detail}"
-                if agent.connection_id is None:
-                    arrival.ended(board, agent, agent.reason, now)
-                else:
-                    # Its last words may still be in the socket.
-                    agent.deadline = now + arrival.LAST_WORDS_S
 
     def _machine_read(self, reading: Reading) -> None:
         board, before = self.board, self.board.guards.reason

@@ -13,7 +13,7 @@ from kici.pool.actions import LaunchAgent, ReapAgent
 from kici.pool.cleaning import budget_of, keep_clean
 from kici.pool.environment import agent_environment, labels_for
 from kici.pool.events import BackendReported, Event, LedgerRefused
-from kici.pool.ledger import LedgerBroken
+from kici.pool.ledger_file import LedgerBroken
 from kici.pool.left_behind import LeftBehind
 from kici.pool.lookout import Lookout
 from kici.pool.scalers import Unsupported, make_backend

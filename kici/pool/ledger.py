@@ -1,12 +1,9 @@
 """The machine pool's ledger, shared by all workers of this machine (scaler spec 2.7).
 
-One JSON file a pool, in the reference's format, guarded by a lock directory. Waiting uses
-``time.sleep``, which lets other greenlets run in the pool process.
+What one file looks like and who may open it is ``ledger_file.py``'s.
 """
 
 import os
-import random
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,40 +12,15 @@ from pathlib import Path
 import msgspec
 
 from kici.config.model import ResourceCap, ResourceSpec
-from kici.errors import KiciError
+from kici.pool.ledger_file import (
+    Book,
+    Cap,
+    LedgerBroken,
+    Reservation,
+    ledger_directory,
+    locked,
+)
 from kici.shell import processes
-
-LOCK_ATTEMPTS = 200
-LOCK_DELAY_S = 0.005
-LOCK_DELAY_MAX_S = 0.1
-STALE_LOCK_S = 30.0
-
-
-class LedgerBroken(KiciError):
-    """The ledger cannot be used; nothing was reserved."""
-
-
-class Cap(msgspec.Struct, rename="camel", omit_defaults=True):
-    max_cpu: float | None = None
-    max_memory_bytes: int | None = None
-
-
-class Reservation(msgspec.Struct, rename="camel"):
-    instance_id: str
-    pid: int
-    boot_id: str
-    agent_id: str
-    cpus: float
-    mem_bytes: int
-    reserved_at: int
-    #: Ours: tells a process from a later one with the same number. Absent in the reference.
-    pid_started: str | None | msgspec.UnsetType = msgspec.UNSET
-
-
-class Book(msgspec.Struct, rename="camel"):
-    version: int
-    cap: Cap
-    reservations: list[Reservation]
 
 
 class Ledger:
@@ -109,7 +81,7 @@ class Ledger:
         path = self._path(pool)
         if not path.exists():
             return 0
-        with _locked(path.with_suffix(".lock"), self._wall):
+        with locked(path.with_suffix(".lock"), self._wall):
             book = self._read(path, None)
             alive = [row for row in book.reservations if not self._dead(row)]
             n_dead = len(book.reservations) - len(alive)
@@ -144,7 +116,7 @@ class Ledger:
     def _opened(self, pool: str, cap: ResourceCap | None) -> Iterator[Book]:
         """The book under its lock, without dead rows; written back at the end."""
         path = self._path(pool)
-        with _locked(path.with_suffix(".lock"), self._wall):
+        with locked(path.with_suffix(".lock"), self._wall):
             book = self._read(path, cap)
             book.reservations = [row for row in book.reservations if not self._dead(row)]
             self._settle_cap(path, book, cap)
@@ -157,7 +129,7 @@ class Ledger:
         if not pool or pool in (".", "..") or "/" in pool or "\0" in pool:
             raise LedgerBroken(f"machine pool {pool!r} cannot be a file name")
         if self._directory is None:
-            self._directory = _directory(self._chosen)
+            self._directory = ledger_directory(self._chosen)
         return self._directory / f"{pool}.json"
 
     def _read(self, path: Path, cap: ResourceCap | None) -> Book:
@@ -202,61 +174,6 @@ class Ledger:
 
 def _cap(cap: ResourceCap | None) -> Cap:
     return Cap(cap.max_cpu, cap.max_memory_bytes) if cap is not None else Cap()
-
-
-@contextmanager
-def _locked(lock: Path, wall: Callable[[], float]) -> Iterator[None]:
-    delay = LOCK_DELAY_S
-    for _ in range(LOCK_ATTEMPTS):
-        try:
-            lock.mkdir()
-            break
-        except FileExistsError:
-            if _is_stale(lock, wall):
-                continue
-        except OSError as error:
-            raise LedgerBroken(f"{lock}: {error}") from error
-        time.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
-        delay = min(delay * 2, LOCK_DELAY_MAX_S)
-    else:
-        raise LedgerBroken(f"{lock}: held by another process for too long")
-    try:
-        yield
-    finally:
-        lock.rmdir()
-
-
-def _is_stale(lock: Path, wall: Callable[[], float]) -> bool:
-    """Remove a lock that its process left behind; True when the next try may succeed."""
-    try:
-        if wall() - lock.stat().st_mtime <= STALE_LOCK_S:
-            return False
-        lock.rmdir()
-    except OSError:
-        return False
-    return True
-
-
-def _directory(chosen: str | None) -> Path:
-    """The first directory that can be written; an explicit one has no substitute."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
-    candidates = [
-        Path("/var/lib/kici/scaler-ledger"),
-        Path(state, "kici/scaler-ledger"),
-        Path(tempfile.gettempdir(), "kici-scaler-ledger"),
-    ]
-    problem = ""
-    for path in [Path(chosen)] if chosen else candidates:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            probe = path / f".probe.{os.getpid()}"
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            problem = f"{path}: {error}"
-        else:
-            return path
-    raise LedgerBroken(problem)
 
 
 def _alive(pid: int) -> bool:

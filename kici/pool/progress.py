@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kici.contracts.link.jobs import JobFinished, JobLogged, JobProgressed
+from kici.contracts.link.jobs import JobFinished, JobLogged, JobProgressed, ScalerReported
 from kici.contracts.states import WAITING, JobState
 from kici.contracts.wire import Number
 from kici.contracts.wire.agent.jobs import JobCancel
@@ -176,3 +176,13 @@ def tell_gap(board: Board, job: Job) -> None:
     frame = relay.note_frame(job.key.run_id, job.key.job_id, -1, text, int(board.wall() * 1000))
     board.outflow.say(job.key, JobLogged(key=job.key, n_lines=n_lost, frame=frame))
     board.note("warning", "Log lines lost", job=job, lines=n_lost)
+
+
+def scaler_event(board: Board, job: Job, agent: Agent, kind: str, detail: str) -> None:
+    """One ``scaler.event`` for an owned job (P64, S91, S95)."""
+    if job.state is JobState.FINISHED:
+        return
+    frame = relay.scaler_frame(
+        job.key.run_id, job.key.job_id, agent.agent_id, kind, detail, int(board.wall() * 1000)
+    )
+    board.outflow.say(job.key, ScalerReported(key=job.key, frame=frame))

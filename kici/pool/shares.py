@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import gevent
 
 from kici.config.model import ResourceCap, Resources, ResourceSpec, Scaler, ScalerConfig, Settings
-from kici.pool.ledger import Ledger, LedgerBroken
+from kici.pool.ledger import Ledger
+from kici.pool.ledger_file import LedgerBroken
 from kici.pool.resources import resolve
 from kici.pool.scalers.base import FoundAgent
 

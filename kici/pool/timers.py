@@ -9,10 +9,11 @@ from kici.pool.agents import Agent
 from kici.pool.arrival import cut_off, ended
 from kici.pool.board import Board
 from kici.pool.jobs import Job
+from kici.pool.launches import launch_failed
 from kici.pool.orphans import ORPHAN_AFTER_S, look_for_orphans
 from kici.pool.scaling import ON_THE_WAY
 from kici.pool.staff import close, stop, vanish
-from kici.pool.supply import launch_failed, n_warm
+from kici.pool.supply import n_warm
 
 #: Close code for an agent that does not answer (agent spec 1.10).
 CLOSE_SILENT = 4031

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kici.config.model import ResourceCap, ResourceSpec
-from kici.pool.ledger import Ledger, LedgerBroken
+from kici.pool.ledger import Ledger
+from kici.pool.ledger_file import LedgerBroken
 
 CAP = ResourceCap(max_cpu=4, max_memory_bytes=4 * 2**30)
 TWO = ResourceSpec(cpus=2)
@@ -126,7 +127,7 @@ def test_old_lock_is_taken_over_and_a_young_one_is_waited_for(directory):
 
 
 def test_lock_that_is_never_released_is_an_error(directory, monkeypatch):
-    monkeypatch.setattr("kici.pool.ledger.LOCK_ATTEMPTS", 3)
+    monkeypatch.setattr("kici.pool.ledger_file.LOCK_ATTEMPTS", 3)
     (directory / "pool.lock").mkdir(parents=True)
     with pytest.raises(LedgerBroken, match="held by another process"):
         ledger(directory).reserve("pool", CAP, "a1", TWO)
