@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import choices, measures, scale, soak
+from bench import choices, measures, scale, soak, spawn
 from bench.report import Report, machine
 
 BENCHES: Mapping[str, Callable[[Report], None]] = {
@@ -19,7 +19,7 @@ BENCHES: Mapping[str, Callable[[Report], None]] = {
     "throughput": measures.throughput,
     "jobs": measures.jobs,
     "card": measures.card,
-    "spawn": measures.spawn,
+    "spawn": spawn.spawn,
     "sealing": measures.sealing,
     "agents": scale.agents,
     "workers": scale.workers,

@@ -1,4 +1,4 @@
-"""Benches of one worker: start, idle, memory, latency, throughput, spawn, card.
+"""Benches of one worker: start, idle, memory, latency, throughput, card.
 
 Each takes a ``Report`` and adds its rows; numbers are medians with their range.
 """
@@ -15,7 +15,7 @@ from bench import processes
 from bench.lines import flow
 from bench.report import Report
 from bench.work import Work
-from bench.worker_end import Rig, WorkerProcess, rig, scalers_of_host
+from bench.worker_end import Rig, WorkerProcess, rig
 from kici.contracts.wire.peer.jobs import PeerJobCancel
 
 RUNS = 5
@@ -264,31 +264,6 @@ def volatile() -> Iterator[dict[str, str]]:
         yield {"KICI_JOB_STATE": "volatile", "KICI_RUNTIME_DIR": directory}
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def spawn(report: Report) -> None:
-    """Reroute -> an agent that did not exist is registered and has the job."""
-    cold = [_spawn(scalers_of_host(slots=2)) for _ in range(RUNS)]
-    report.add("spawn: host process, reroute -> ack of its agent", cold, "ms")
-    warm = [_spawn(scalers_of_host(slots=2, warm=1), wait_s=4.0) for _ in range(RUNS)]
-    report.add("spawn: warm pool, reroute -> ack of its agent", warm, "ms")
-    report.note("spawn: Docker, Podman", "see tests/engine; needs an engine")
-
-
-def _spawn(scalers: Callable[[int], str], wait_s: float = 0.5) -> float:
-    """Milliseconds until the real agent has reported ``running``."""
-    from bench.jobs import native
-
-    with rig({"KICI_AGENT_AUTH": "token"}, scalers=scalers) as made:
-        work = Work(made)
-        made.loop.rest(wait_s)
-        job = native()
-        at = time.perf_counter()
-        work.link.say(job)
-        made.loop.run(lambda: job.job_id in work.running, "agent runs the job", 60)
-        running = (work.running[job.job_id] - at) * 1000
-        made.loop.run(lambda: job.job_id in work.ended, "job ends", 60)
-        return running
 
 
 def sealing(report: Report) -> None:

@@ -22,7 +22,7 @@ from tests.support.waiting import wait_for
 #: Of the network that agents get (scaler spec 3.2).
 GATEWAY = "172.30.0.1"
 #: What our agent is made of where it is no part of /usr.
-_PARTS = sorted({sys.prefix, sys.base_prefix, str(ROOT)} - {"/usr"})
+PARTS = sorted({sys.prefix, sys.base_prefix, str(ROOT)} - {"/usr"})
 #: The image runs ``$CODE``: become the agent.
 AGENT = f"import os; os.execv('{SCRIPTS}/kici-agent', ['kici-agent'])"
 #: On a loaded machine; nothing that comes is waited for so long elsewhere.
@@ -71,7 +71,7 @@ class EngineHouse(House):
         super().write_scalers(text or json.dumps({"version": 1, "scalers": [scaler]}))
 
     def _label_set(self, labels: list[str], code: str = AGENT, **more: Any) -> dict[str, Any]:
-        parts = (f"{part}:{part}:ro" for part in _PARTS)
+        parts = (f"{part}:{part}:ro" for part in PARTS)
         return {
             "labels": labels,
             "image": IMAGE,
