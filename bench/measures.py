@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from bench import processes
 from bench.lines import flow
+from bench.pages import pages
 from bench.report import Report
 from bench.work import Work
 from bench.worker_end import Rig, WorkerProcess, rig
@@ -84,21 +85,27 @@ def idle(report: Report) -> None:
             report.note(
                 f"idle {processes.title(pid)}", f"PSS {part.pss:.1f} USS {part.uss:.1f} MiB"
             )
+        alone = pages(made.worker.pids)
         # Flask comes with the first page; the probes are answered without it.
-        pages = [_page(made) for _ in range(11)]
+        visits = [_visit(made) for _ in range(11)]
         made.loop.rest(2)
         opened = processes.memory(made.worker.pids)
+        alone_opened = pages(made.worker.pids)
     report.add("idle CPU", [used.cpu_s / IDLE_S * 100], "% of a core", "<= 0.2", "0.95")
     report.add("idle wake-ups", [used.wakeups / IDLE_S], "/s")
     report.add("idle bytes written", [used.written_bytes], "B/min", "0")
     report.add("idle PSS sum", [memory.pss], "MiB", "<= 64", "162")
     report.add("idle USS sum", [memory.uss], "MiB")
     report.add("PSS sum after the page was opened", [opened.pss], "MiB")
-    report.add("first page", pages[:1], "ms")
-    report.add("later pages", pages[1:], "ms")
+    for title, found in (("idle", alone), ("after the page was opened", alone_opened)):
+        if found is not None:
+            report.add(f"each page once, anonymous, {title}", [found[0]], "MiB")
+            report.add(f"each page once, of files, {title}", [found[1]], "MiB")
+    report.add("first page", visits[:1], "ms")
+    report.add("later pages", visits[1:], "ms")
 
 
-def _page(made: Rig) -> float:
+def _visit(made: Rig) -> float:
     """Milliseconds of one ``GET /`` of the page."""
     began = time.perf_counter()
     status = made.worker.get("/")

@@ -43,6 +43,8 @@ class WorkerProcess:
             scalers(self.port) if scalers else "version: 1\nscalers: []\n"
         )
         base = {k: v for k, v in os.environ.items() if not k.startswith(("KICI_", "NOTIFY"))}
+        # As installed: our modules are compiled once, not at each start.
+        base.pop("PYTHONDONTWRITEBYTECODE", None)
         data = self.directory / "data"
         own = {
             "PYTHONPATH": str(ROOT),
