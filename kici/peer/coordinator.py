@@ -19,6 +19,7 @@ from kici.contracts.wire.peer import MAX_FRAME_BYTES
 from kici.contracts.wire.peer.heartbeat import HostFacts
 from kici.peer.connection import Connection
 from kici.peer.credentials import Credentials
+from kici.peer.endings import Endings
 from kici.peer.outflow import Outflow
 from kici.peer.publish import Publisher
 from kici.peer.seam import Desk, Ending
@@ -46,6 +47,7 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     publisher: Publisher
     facts: Callable[[], HostFacts]
     max_delay_ms: float
+    n_urls: int
 
 
 class Coordinator:
@@ -62,6 +64,7 @@ class Coordinator:
         self._shared = shared
         self._desk = desk
         self._redial = Redial(shared.max_delay_ms)
+        self._endings = Endings(shared.settings.instance_id, shared.n_urls)
         self._advert = Advert()
         self._since = time.time()
         self._reason = ""
@@ -194,13 +197,13 @@ class Coordinator:
         delay_s = self._redial.next_delay_ms(random.random(), ending.code, ending.reason) / 1000
         if ending.duplicate:
             delay_s = max(delay_s, DUPLICATE_RETRY_S)
-        error = self._explain(ending)
+        error = self._endings.explain(ending, self._shared.credentials.refusal)
         fields = {
             "url": self._shown,
             "attempt": self._redial.attempt,
             "delayMs": round(delay_s * 1000),
         }
-        if not ending.accepted:
+        if not ending.accepted or self._endings.superseded:
             extra = {**fields, "error": error}
             log.warning("Connection to coordinator failed", extra=extra)
         log.info("Scheduling peer reconnect", extra=fields)
@@ -211,14 +214,6 @@ class Coordinator:
             self._wake.wait(left)
             self._wake.clear()
         self._next_attempt_at = None
-
-    def _explain(self, ending: Ending) -> str:
-        if not ending.code:
-            return ending.reason
-        text = f"closed with {ending.code} {ending.reason}".rstrip()
-        if ending.code == 4005 and "Unsupported protocol version" not in ending.reason:
-            text += " (Unsupported protocol version)"
-        return text
 
     def _move(self, state: ConnectionState, reason: str = "") -> None:
         if state is not self.state:

@@ -51,6 +51,8 @@ class Credentials:
         self._unwritten: StoredCredential | None = None
         self._corrupt: bytes | None = None
         self._joiner: str | None = None
+        #: Why the last credential was refused for good; None once there is a new one.
+        self.refusal: str | None = None
         self._free = Event()
         self._free.set()
 
@@ -82,7 +84,7 @@ class Credentials:
             role=role or "worker",
             issued_at=_iso(self._wall()),
         )
-        self._unwritten = stored
+        self._unwritten, self.refusal = stored, None
         self.write_pending()
         self.released(url)
 
@@ -103,7 +105,7 @@ class Credentials:
             log.info("Coordinator rejection action", extra={"reason": reason, "action": "retry"})
             return
         log.info("Coordinator rejection action", extra={"reason": reason, "action": "delete"})
-        self._unwritten = None
+        self._unwritten, self.refusal = None, reason
         try:
             durable.remove(self._path)
         except OSError as error:

@@ -96,6 +96,7 @@ class Peer:
             publisher=publisher,
             facts=host_facts,
             max_delay_ms=settings.max_reconnect_delay_s * 1000,
+            n_urls=len(urls),
         )
         refund = self._desk.relaying.refund
         self._coordinators = {

@@ -10,8 +10,8 @@ import pytest
 from kici.contracts.link.lifecycle import Hello
 from kici.contracts.link.logs import AgentLogs, LogsCancel, LogsGathered, LogsRequest
 from kici.contracts.link.views import AgentView
-from tests.support.house import wait_for
 from tests.support.pool_child import PoolChild
+from tests.support.waiting import wait_for
 
 EMPTY_ZIP = b"PK\x05\x06" + bytes(18)
 
