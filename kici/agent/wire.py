@@ -15,6 +15,8 @@ from kici.shell.websocket_client import ClientConnection, ConnectFailed, Disconn
 CONNECT_TIMEOUT_S = 15.0
 #: Frames a second (A92): a burst of 50 and 150 a second never exceed 200 in any second.
 _FRAME_RATE, _FRAME_BURST = 150.0, 50.0
+#: Rounding may leave a hair of a token missing: a pause too short for the clock to move.
+_SHORTEST_PAUSE_S = 0.001
 #: Text waiting for the socket beyond which log readers wait.
 HIGH_WATER_BYTES = 1024 * 1024
 #: Close frame of the last connection (scaler spec 2.9 gives it 1 s).
@@ -37,9 +39,16 @@ class Wire:
     """Owns: one connection at a time, its writer and what waits to be written."""
 
     def __init__(
-        self, url: str, hearer: Hearer, *, on_crash: Callable[[gevent.Greenlet], None]
+        self,
+        url: str,
+        hearer: Hearer,
+        *,
+        on_crash: Callable[[gevent.Greenlet], None],
+        connect: Callable[..., ClientConnection] = connect,
     ) -> None:
+        """``connect`` is another one where nothing real is dialled (tests/chaos/memory)."""
         self._url, self._hearer, self._on_crash = url, hearer, on_crash
+        self._dial = connect
         self._connection: ClientConnection | None = None
         #: None is a ping.
         self._outgoing: deque[str | None] = deque()
@@ -96,7 +105,9 @@ class Wire:
 
     def _connect(self) -> None:
         try:
-            connection = connect(self._url, timeout_s=CONNECT_TIMEOUT_S, max_size=MAX_FRAME_BYTES)
+            connection = self._dial(
+                self._url, timeout_s=CONNECT_TIMEOUT_S, max_size=MAX_FRAME_BYTES
+            )
         except ConnectFailed as error:
             self._hearer.lost(str(error), 1006)
             return
@@ -140,7 +151,7 @@ class Wire:
                 now = time.monotonic()
                 tokens, at = min(tokens + (now - at) * _FRAME_RATE, _FRAME_BURST), now
                 if tokens < 1:
-                    gevent.sleep((1 - tokens) / _FRAME_RATE)
+                    gevent.sleep(max((1 - tokens) / _FRAME_RATE, _SHORTEST_PAUSE_S))
                     continue
                 tokens -= 1
                 self._write_one(connection)

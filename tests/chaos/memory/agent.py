@@ -1,17 +1,15 @@
 """An agent of the simulation: the real agent's machine, a scripted job, its own life."""
 
 import itertools
-from collections import deque
 from typing import Any
 
 import gevent
 from gevent.event import Event
 
+from kici.agent.wire import Wire
 from kici.protocol.agent_client import AgentClient
 from kici.protocol.agent_speech import AgentIdentity, CancelJob, Dial, Exit, Ping, RunJob
 from kici.protocol.machine import Close, Send
-from kici.shell.dial import ConnectFailed
-from kici.shell.websocket_client import Disconnected
 from tests.chaos.memory.loop import Process
 
 
@@ -31,7 +29,7 @@ class Script:
 
 
 class SimAgent:
-    """Owns: the client machine, its connection, its running job."""
+    """Owns: the client machine, its wire (the real one), its running job."""
 
     def __init__(self, world: Any, agent_id: str, env: dict[str, str], n_jobs: int = 1) -> None:
         self.world, self.agent_id = world, agent_id
@@ -50,9 +48,12 @@ class SimAgent:
             new_id=lambda: f"{agent_id}-{next(numbers)}",
             random=self._random.random,
         )
-        self._connection: Any = None
-        self._outgoing: deque[str | None] = deque()
-        self._sendable = Event()
+        self._wire = Wire(
+            "",
+            self,
+            on_crash=lambda _greenlet: None,  # the loop's ``handle_error`` has it too
+            connect=lambda _url, **_bounds: world.dial_pool(self),
+        )
         self._woken = Event()
         self._cancelled: Event | None = None
         self._force = False
@@ -68,6 +69,7 @@ class SimAgent:
                 self.perform(self.client.tick(self.world.now))
             else:
                 self._woken.wait(left)
+        self._wire.end()
         self.world.agent_gone(self, "exit code 0")
 
     def stop(self) -> None:
@@ -78,13 +80,13 @@ class SimAgent:
         for action in actions:
             match action:
                 case Send(text=text):
-                    self._say(text)
+                    self._wire.queue(text)
                 case Ping():
-                    self._say(None)
+                    self._wire.queue(None)
                 case Dial():
-                    gevent.spawn(self._connect)
+                    self._wire.dial()
                 case Close(code=code, reason=reason):
-                    self._close(code, reason)
+                    self._wire.close(code, reason)
                 case RunJob(dispatch=dispatch):
                     self._cancelled, self._force = Event(), False
                     gevent.spawn(self._run_job, dispatch, self._cancelled)
@@ -96,79 +98,22 @@ class SimAgent:
                     self.exited = True
         self._woken.set()
 
-    def _say(self, text: str | None) -> None:
-        if self._connection is not None:
-            self._outgoing.append(text)
-            self._sendable.set()
+    # --- told by the wire (agent.wire.Hearer) ----------------------------------------
 
-    def _connect(self) -> None:
-        try:
-            connection = self.world.dial_pool(self)
-        except ConnectFailed as error:
-            self.perform(self.client.lost(str(error), self.world.now))
-            return
-        if self.exited:
-            connection.abort()
-            return
-        self._connection = connection
-        self._outgoing.clear()
-        connection.on_control = lambda opcode: self._control(connection, opcode)
+    def opened(self) -> None:
         self.perform(self.client.opened(self.world.now))
-        gevent.spawn(self._write, connection)
-        try:
-            while True:
-                text = connection.receive()
-                if connection is not self._connection:
-                    return
-                self.perform(self.client.receive(text, self.world.now))
-        except Disconnected as error:
-            if connection is self._connection:
-                self._forget()
-                self.perform(self.client.lost(error.reason, self.world.now, error.code))
 
-    def _control(self, connection: Any, opcode: Any) -> None:
-        if connection is not self._connection:
-            return
-        if opcode.name == "PONG":
-            self.perform(self.client.ponged(self.world.now))
-        else:
-            self.client.heard(self.world.now)
+    def received(self, message: str | bytes) -> None:
+        self.perform(self.client.receive(message, self.world.now))
 
-    def _write(self, connection: Any) -> None:
-        try:
-            while connection is self._connection:
-                while self._outgoing and connection is self._connection:
-                    text = self._outgoing.popleft()
-                    if text is None:
-                        connection.ping()
-                    else:
-                        connection.send_text(text)
-                self._sendable.clear()
-                self._sendable.wait()
-        except Disconnected:
-            connection.abort()
+    def ponged(self) -> None:
+        self.perform(self.client.ponged(self.world.now))
 
-    def _close(self, code: int, reason: str) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        rest = [text for text in self._outgoing if text is not None]
-        self._forget()
+    def heard(self) -> None:
+        self.client.heard(self.world.now)
 
-        def close() -> None:
-            try:
-                for text in rest:
-                    connection.send_text(text)
-                connection.close(code, reason)
-            except Disconnected:
-                connection.abort()
-
-        gevent.spawn(close)
-
-    def _forget(self) -> None:
-        self._connection = None
-        self._outgoing.clear()
-        self._sendable.set()
+    def lost(self, reason: str, code: int) -> None:
+        self.perform(self.client.lost(reason, self.world.now, code))
 
     # --- the job ---------------------------------------------------------------------
 
