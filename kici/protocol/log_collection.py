@@ -26,11 +26,14 @@ AGENTS_WITHIN_S = 30.0
 MAX_HOURS = 24 * 366.0
 #: Agents that a request may name.
 MAX_NAMED = 1000
+#: Longer names and message ids are nobody's: each chunk repeats the latter.
+MAX_NAME_CHARS = 256
 _MAX_REASON = 500
 
 BUSY = "Another log collection is running"
 LATE = f"The bundle was not complete within {WITHIN_S:.0f} s"
 UNCLEAR = "The selection is not understood"
+TOO_LONG = f"A message id or agent id is above {MAX_NAME_CHARS} characters"
 TOO_MANY = f"The selection names more than {MAX_NAMED} agents"
 
 _selections: msgspec.json.Decoder[LogSelection] = msgspec.json.Decoder(LogSelection)
@@ -67,6 +70,8 @@ class LogCollection:
             return _error(request.message_id, UNCLEAR)
         if len(selection.agent_ids) > MAX_NAMED:
             return _error(request.message_id, TOO_MANY)
+        if max(map(len, (request.message_id, *selection.agent_ids))) > MAX_NAME_CHARS:
+            return _error(request.message_id, TOO_LONG)
         self._message_id, self._seq, self.deadline = request.message_id, 0, now + WITHIN_S
         hours = min(max(float(request.log_window_hours), 0.0), MAX_HOURS)
         agent_ids = None if selection.all else tuple(dict.fromkeys(selection.agent_ids))

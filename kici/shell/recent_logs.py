@@ -6,6 +6,7 @@ For threads: no gevent. A file that is rotated or removed meanwhile is skipped.
 import gzip
 import os
 import stat
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -59,7 +60,7 @@ def masked_blocks(log: LogFile) -> Iterator[bytes]:
                 # 9 MB/s for blocks).
                 lines = block.decode("utf-8", "replace").split("\n")
                 yield "\n".join(map(redact, lines)).encode("utf-8")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         yield f"\n[{log.name}: {error}]\n".encode()
 
 

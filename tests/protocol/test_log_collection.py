@@ -60,6 +60,16 @@ def test_a_selection_that_is_not_understood_is_answered_with_an_error(selection)
     assert isinstance(collection.asked(request(), 1.0), Collect), "nothing runs"
 
 
+# P66
+@pytest.mark.parametrize(
+    ("message_id", "agent_id"), [("m" * 257, "a"), ("m", "a" * 257)], ids=["message", "agent"]
+)
+def test_names_that_would_be_repeated_for_ever_are_refused(message_id, agent_id):
+    selection = json.dumps({"all": False, "agentIds": [agent_id]})
+    refused = LogCollection().asked(request(message_id, selection=selection), 0.0)
+    assert (refused.message_id, refused.message) == (message_id, log_collection.TOO_LONG)
+
+
 @pytest.mark.parametrize(("hours", "window"), [(-3, 0.0), (0.5, 0.5), (10**12, 24 * 366.0)])
 def test_the_window_is_bounded(hours, window):
     asked = LogCollection().asked(request(hours=hours), 0.0)

@@ -13,6 +13,7 @@ from kici.contracts.wire.peer import MAX_FRAME_BYTES, MAX_PLAINTEXT_BYTES
 from kici.contracts.wire.peer.heartbeat import HostFacts
 from kici.protocol import handshake
 from kici.protocol.heartbeat import Advert
+from kici.protocol.log_collection import Collect
 from kici.protocol.machine import Close, Note, Send, Tell
 from kici.protocol.peer_actions import (
     Authentication,
@@ -335,6 +336,28 @@ def test_receipts_cancels_and_revocations_are_passed_on(pair):
     assert pair.say(cancel) == [Tell("pool", message)]
     revoke = {"type": "peer.agent-token.revoke", "tokenId": "t", "senderInstanceId": "c"}
     assert pair.say(revoke) == [Tell("pool", TokenRevoked(token_id="t"))]
+
+
+# P66
+def test_a_wish_for_logs_is_handed_over_once_and_ends_in_time(pair):
+    pair.join()
+    ask = {
+        "type": "peer.logs.collect.request",
+        "messageId": "m-19",
+        "logWindowHours": 4,
+        "includeCoordinatorMesh": False,
+        "selection": {"all": True, "agentIds": [], "workerInstanceIds": []},
+    }
+    assert pair.say(ask, 29.9) == [Collect("m-19", 4.0, None)]
+    (refused,) = pair.sent(pair.say(ask | {"messageId": "m-20"}, 29.9))
+    assert (refused["type"], refused["messageId"]) == ("peer.logs.collect.error", "m-20")
+    now, late = 29.9, []
+    while not late and now < 29.9 + 45:
+        now = pair.session.deadline
+        late = [said for said in pair.sent(pair.session.tick(now)) if "message" in said]
+    assert (late[0]["type"], late[0]["messageId"]) == ("peer.logs.collect.error", "m-19")
+    assert now < 29.9 + 45
+    assert pair.say(ask, now) == [Collect("m-19", 4.0, None)]
 
 
 # P68

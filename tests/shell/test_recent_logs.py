@@ -78,9 +78,14 @@ def test_a_line_without_an_end_takes_no_more_memory_than_its_bound(tmp_path, mon
 def test_a_broken_or_vanished_file_is_said_in_its_place(tmp_path):
     broken = write(tmp_path, "orchestrator-w-2027-01-14.log.gz", "x")
     broken.write_bytes(broken.read_bytes()[:-6] + b"\x00\x00\x00\x00\x05\x00")
+    spoilt = write(tmp_path, "orchestrator-w-2027-01-13.log.gz", "x" * 1000)
+    data = bytearray(spoilt.read_bytes())
+    data[10:16] = b"\xff" * 6
+    spoilt.write_bytes(data)
     gone = write(tmp_path, "orchestrator-w-2027-01-15.log", "x\n")
     found = recent_logs(str(tmp_path), "w", 0, 10**6)
     gone.unlink()
+    assert len(found) == 3
     for log in found:
         assert f"[{log.name}: " in text_of(log)
 
