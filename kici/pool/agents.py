@@ -1,5 +1,6 @@
 """The agent registry: every agent we asked for, found, or that registered."""
 
+import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -80,6 +81,8 @@ class Registry:
     def __init__(self) -> None:
         self._by_id: dict[str, Agent] = {}
         self._by_connection: dict[str, Agent] = {}
+        #: Ids in order, for ``by_id``.
+        self._ids: list[str] = []
 
     def __iter__(self) -> Iterator[Agent]:
         return iter(list(self._by_id.values()))
@@ -87,7 +90,13 @@ class Registry:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    def by_id(self) -> Iterator[Agent]:
+        """The lowest id first; not to be changed meanwhile."""
+        return (self._by_id[agent_id] for agent_id in self._ids)
+
     def add(self, agent: Agent) -> None:
+        if agent.agent_id not in self._by_id:
+            bisect.insort(self._ids, agent.agent_id)
         self._by_id[agent.agent_id] = agent
 
     def get(self, agent_id: str | None) -> Agent | None:
@@ -110,7 +119,8 @@ class Registry:
 
     def drop(self, agent: Agent) -> None:
         self.disconnect(agent)
-        self._by_id.pop(agent.agent_id, None)
+        if self._by_id.pop(agent.agent_id, None) is not None:
+            del self._ids[bisect.bisect_left(self._ids, agent.agent_id)]
 
     def of_scaler(self, name: str) -> list[Agent]:
         return [agent for agent in self._by_id.values() if agent.scaler == name]

@@ -2,31 +2,35 @@
 
 from collections.abc import Iterable
 
-from kici.pool.agents import Agent
+from kici.contracts.states import JobState
+from kici.pool.agents import Agent, Registry
 from kici.pool.jobs import Job
 
 
-def pick_agent(job: Job, agents: Iterable[Agent], now: float) -> Agent | None:
-    """The agent that shall run ``job`` now: the lowest id, or the first when it may be any.
+def pick_agent(job: Job, agents: Registry, now: float) -> Agent | None:
+    """The agent that shall run ``job`` now: the one that was launched for it, else the lowest
+    id, or the first when it may be any.
 
-    A warm agent does not get a job that wants another image or other resources (S87).
+    A warm agent does not get a job that wants another image or other resources (S87). The
+    first that fits is taken: with 200 agents, asking all of them was most of a job's cost.
     """
     assert job.spec is not None
-    need = job.spec.need
-    free = [
-        agent
-        for agent in agents
-        if agent.free(now)
-        and fits(job, agent)
-        and agent.matches(need)
+    if job.state is JobState.STARTING:
+        own = next((agent for agent in agents if agent.bound == job.key), None)
+        if own is not None and _can_take(job, own, now):
+            return own
+    order = iter(agents) if job.spec.need.pick_any else agents.by_id()
+    return next((agent for agent in order if _can_take(job, agent, now)), None)
+
+
+def _can_take(job: Job, agent: Agent, now: float) -> bool:
+    assert job.spec is not None
+    return (
+        agent.free(now)
         and not _promised(job, agent)
-    ]
-    if not free:
-        return None
-    own = next((agent for agent in free if agent.bound == job.key), None)
-    if own is not None:
-        return own
-    return free[0] if need.pick_any else min(free, key=lambda agent: agent.agent_id)
+        and fits(job, agent)
+        and agent.matches(job.spec.need)
+    )
 
 
 def _promised(job: Job, agent: Agent) -> bool:

@@ -18,8 +18,10 @@ REMOVED = "no agent can take this job any more: the scaler it waited for was rem
 
 def place(board: Board, now: float) -> None:
     """Give every waiting job an agent, or start one for it; then fill the warm pools."""
-    bound = {agent.bound for agent in board.agents}
-    for job in board.jobs.waiting():
+    waiting = board.jobs.waiting()
+    is_starting = any(job.state is JobState.STARTING for job in waiting)
+    bound = {agent.bound for agent in board.agents} if is_starting else set()
+    for job in waiting:
         if job.state is JobState.STARTING and job.key not in bound:
             # Its agent was stopped for another reason.
             board.move_job(job, JobState.QUEUED, job.queue_until)
