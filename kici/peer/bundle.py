@@ -15,10 +15,10 @@ from kici import __version__
 from kici.config.model import Config
 from kici.config.shown import shown_config
 from kici.contracts.link.logs import AgentLogs
-from kici.protocol.bundle_pieces import MAX_LOG_BYTES
+from kici.protocol.bundle_pieces import MAX_LOG_BYTES, BundleFailed
 from kici.shell.recent_logs import masked_blocks, recent_logs
 from kici.shell.unnamed_file import unnamed_file
-from kici.shell.zip_writer import Stopped, ZipWriter, blocks_of, safe_name
+from kici.shell.zip_writer import ZipWriter, blocks_of, safe_name
 
 NO_LOG_DIR = "KICI_LOG_DIR is not set: this worker keeps no log files"
 
@@ -57,7 +57,7 @@ def write_bundle(
             manifest = {"instanceId": worker.config.settings.instance_id, "generatedAt": _now()}
             archive.add_json("fleet-manifest.json", manifest | {"nodes": nodes})
         bundle.seek(0)
-    except (OSError, ValueError, Stopped) as error:
+    except (OSError, ValueError, BundleFailed) as error:
         _close(bundle)
         return None, error
     return bundle, None

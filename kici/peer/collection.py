@@ -7,19 +7,20 @@ files without a name. ``protocol/log_collection.py`` says what may be sent and w
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import gevent
 from gevent.event import Event
 
 from kici.contracts.link.logs import AgentLogs, LogsCancel, LogsGathered, LogsRequest
-from kici.peer.bundle import Worker, write_bundle
 from kici.peer.coordinator import Coordinator
-from kici.protocol.bundle_pieces import PIECE_BYTES
+from kici.protocol.bundle_pieces import PIECE_BYTES, BundleFailed
 from kici.protocol.log_collection import AGENTS_WITHIN_S, Collect
 from kici.shell.child import ChildShell
 from kici.shell.unnamed_file import adopt, drop
-from kici.shell.zip_writer import Stopped
+
+if TYPE_CHECKING:
+    from kici.peer.bundle import Worker
 
 log = logging.getLogger("kici.peer")
 
@@ -65,7 +66,7 @@ class Collections:
         self,
         shell: ChildShell,
         coordinators: Mapping[str, Coordinator],
-        describe: Callable[[], Worker],
+        describe: Callable[[], "Worker"],
     ) -> None:
         self._shell = shell
         self._coordinators = coordinators
@@ -107,7 +108,7 @@ class Collections:
             with self._write(gathered, wanted) as bundle:
                 n_bytes = _send(coordinator, wanted.message_id, bundle)
             log.info("Sent log bundle", extra={**fields, "bytes": n_bytes})
-        except (OSError, ValueError, Stopped) as error:
+        except (OSError, ValueError, BundleFailed) as error:
             log.warning("No log bundle could be made", extra={**fields, "error": str(error)})
             coordinator.fail_collection(wanted.message_id, f"No bundle could be made: {error}")
         finally:
@@ -130,13 +131,15 @@ class Collections:
                 self._shell.tell("pool", LogsCancel(request_id=gathered.request_id))
 
     def _write(self, gathered: Gathered, wanted: Collect) -> BinaryIO:
+        from kici.peer.bundle import write_bundle  # rarely wanted, so not in every start
+
         result, error = gevent.get_hub().threadpool.apply(
             write_bundle,
             (self._describe(), wanted.hours, gathered.rows, gathered.files, gathered.reason),
             {"stopped": lambda: gathered.stopped},
         )
         if result is None:
-            raise error or Stopped("stopped")
+            raise error or BundleFailed("stopped")
         return result
 
 
@@ -147,7 +150,7 @@ def _send(coordinator: Coordinator, message_id: str, bundle: BinaryIO) -> int:
     while True:
         following = bundle.read(PIECE_BYTES)
         if not coordinator.send_piece(message_id, piece, is_last=not following):
-            raise Stopped("it is not wanted any more, or took too long")
+            raise BundleFailed("it is not wanted any more, or took too long")
         n_bytes += len(piece)
         if not following:
             return n_bytes

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gevent
 
@@ -13,11 +14,9 @@ from kici.contracts.link.jobs import JobStored
 from kici.contracts.link.lifecycle import DrainState, Hello, Leave, SnapshotRequest
 from kici.contracts.link.logs import AgentLogs, LogsGathered
 from kici.contracts.link.views import PoolCapacity
-from kici.peer.bundle import Worker
 from kici.peer.collection import Collections
 from kici.peer.coordinator import Coordinator, Shared
 from kici.peer.credentials import Credentials
-from kici.peer.describe import describe
 from kici.peer.desk import PeerDesk
 from kici.peer.outbox import Outbox
 from kici.peer.outflow import Outflow
@@ -30,6 +29,9 @@ from kici.protocol.settings_pull import SettingsPull
 from kici.protocol.urls import is_exposed, shown_url
 from kici.shell.child import ChildBoot, ChildShell, Received
 from kici.shell.host_facts import host_facts
+
+if TYPE_CHECKING:
+    from kici.peer.bundle import Worker
 
 log = logging.getLogger("kici.peer")
 
@@ -150,7 +152,9 @@ class Peer:
                 self._desk.pool_said(received.body)
         self._desk.changed.set()
 
-    def _describe(self) -> Worker:
+    def _describe(self) -> "Worker":
+        from kici.peer.describe import describe  # rarely wanted, so not in every start
+
         links = [each.view() for each in self._coordinators.values()]
         return describe(
             self._shell.config,

@@ -9,16 +9,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
+from kici.protocol.bundle_pieces import BundleFailed
 from kici.redaction import redact
 
 #: Read and compressed at a time; other threads run in between.
 BLOCK_BYTES = 64 * 1024
 #: Fast: logs shrink to a tenth even so.
 _LEVEL = 3
-
-
-class Stopped(Exception):
-    """``stopped()`` said so."""
 
 
 class ZipWriter:
@@ -41,7 +38,7 @@ class ZipWriter:
         with self._archive.open(info, "w") as entry:
             for block in blocks:
                 if self._stopped():
-                    raise Stopped
+                    raise BundleFailed("stopped")
                 n_bytes += len(block)
                 entry.write(block)
         return n_bytes

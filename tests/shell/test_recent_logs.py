@@ -7,9 +7,10 @@ import zipfile
 
 import pytest
 
+from kici.protocol.bundle_pieces import BundleFailed
 from kici.shell import recent_logs as module
 from kici.shell.recent_logs import masked_blocks, recent_logs
-from kici.shell.zip_writer import Stopped, ZipWriter, safe_name
+from kici.shell.zip_writer import ZipWriter, safe_name
 
 NOW = 1_800_000_000.0
 
@@ -101,7 +102,7 @@ def test_a_zip_is_written_block_by_block_until_somebody_stops_it():
         stop.append(True)
         yield b"2"
 
-    with pytest.raises(Stopped):
+    with pytest.raises(BundleFailed, match="stopped"):
         writer.add("c", blocks())
     stop.clear()
     writer.close()
