@@ -7,23 +7,23 @@ from pathlib import Path
 import gevent
 import msgspec
 
-from kici.config.model import Config, ResourceSpec, Scaler, ScalerConfig, WarmPool
+from kici.config.model import Config, Scaler, ScalerConfig
 from kici.errors import KiciError
 from kici.pool.actions import LaunchAgent, ReapAgent
 from kici.pool.cleaning import budget_of, keep_clean
-from kici.pool.environment import agent_environment, labels_for
+from kici.pool.environment import labels_for
 from kici.pool.events import BackendReported, Event, LedgerRefused
+from kici.pool.launch_specs import LaunchSpecs
 from kici.pool.ledger_file import LedgerBroken
 from kici.pool.left_behind import LeftBehind
 from kici.pool.lookout import Lookout
-from kici.pool.scalers import Unsupported, make_backend
+from kici.pool.scalers import Unsupported, make_backend, same_backend
 from kici.pool.scalers.base import (
     Backend,
     BackendEvent,
     CannotLook,
     EventKind,
     FoundAgent,
-    LaunchSpec,
 )
 from kici.pool.shares import Shares
 from kici.pool.tokens import TokenIssuer
@@ -48,7 +48,7 @@ class Fleet:
         self._lookout = Lookout(self._backends, self._strangers, tell)
         self._looked_back = False
         self._reserving: dict[str, bool] = {}
-        self._token_ttl_s = config.settings.agent_token_ttl_s
+        self._specs = LaunchSpecs(config.settings, issuer)
         self.shares = Shares(config.settings)
         self._state_dir = str(Path(config.settings.data_dir, "scalers"))
         self._left = LeftBehind(self._state_dir, config.settings.instance_id)
@@ -92,7 +92,7 @@ class Fleet:
     def _needs_backend(self, scaler: Scaler) -> bool:
         """Limits, caps and labels are the core's business; the rest is what a backend is."""
         known = self._scalers.get(scaler.name)
-        return known is None or _construction(known) != _construction(scaler)
+        return known is None or not same_backend(known, scaler)
 
     def _retire(self, names: set[str]) -> None:
         """Scalers that are configured no more: their backends end with their last agent."""
@@ -113,7 +113,7 @@ class Fleet:
             backend.close()
 
     def set_token_ttl(self, ttl_s: float) -> None:
-        self._token_ttl_s = ttl_s
+        self._specs.token_ttl_s = ttl_s
 
     def watch_health(self) -> None:
         """Look at the backends for ever; run in a greenlet."""
@@ -215,24 +215,9 @@ class Fleet:
         if scaler.name not in self._backends or action.label_set >= len(scaler.label_sets):
             self._fail(action.agent_id, "its label set was removed meanwhile")
             return
-        label_set = scaler.label_sets[action.label_set]
-        token = None
-        if self._settings.agent_auth == "token":
-            labels = labels_for(scaler, label_set)
-            token = self._issuer.issue(action.agent_id, labels, self._token_ttl_s)
         backend = self._backends[scaler.name]
         self._agents[action.agent_id] = backend
-        spec = LaunchSpec(
-            agent_id=action.agent_id,
-            scaler=scaler,
-            label_set=label_set,
-            env=agent_environment(self._settings, scaler, label_set, action.agent_id, token),
-            limits=action.limits if action.limits != ResourceSpec() else None,
-            run_id=action.run_id,
-            job_id=action.job_id,
-            image=action.image or label_set.image,
-            registry_auth=action.registry_auth,
-        )
+        spec = self._specs.make(action, scaler)
         try:
             backend.launch(spec)
         except (KiciError, OSError, ValueError, msgspec.MsgspecError) as error:
@@ -253,17 +238,3 @@ class Fleet:
 
     def _gone(self, agent_id: str) -> None:
         self._report(BackendEvent(agent_id=agent_id, kind=EventKind.EXITED, detail="gone"))
-
-
-def _construction(scaler: Scaler) -> Scaler:
-    """``scaler`` without what may change while its backend stays."""
-    return msgspec.structs.replace(
-        scaler,
-        max_agents=0,
-        mandatory_labels=(),
-        roles=None,
-        warm_pool=WarmPool(),
-        orchestrator_url=None,
-        resource_cap=None,
-        machine_pool=None,
-    )

@@ -92,6 +92,7 @@ def _bare(scaler: Scaler) -> Scaler:
             enriched=one.enriched,
             gate=one.gate,
             agent_labels=one.agent_labels,
+            resources=one.resources,
         )
         for one in scaler.label_sets
     )

@@ -4,7 +4,9 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from kici.config.model import Scaler
+import msgspec
+
+from kici.config.model import Scaler, WarmPool
 from kici.errors import ConfigError
 from kici.pool.scalers.base import Backend, Report
 
@@ -47,3 +49,22 @@ def make_backend(scaler: Scaler, *, owner: str, state_dir: str, report: Report) 
     except (ConfigError, OSError, ValueError) as error:
         raise Unsupported(f"the {scaler.type} backend cannot start: {error}") from error
     return made
+
+
+def same_backend(one: Scaler, other: Scaler) -> bool:
+    """Whether a backend made for ``one`` serves ``other`` too: limits, caps and gates are the
+    core's business."""
+    return _construction(one) == _construction(other)
+
+
+def _construction(scaler: Scaler) -> Scaler:
+    return msgspec.structs.replace(
+        scaler,
+        max_agents=0,
+        mandatory_labels=(),
+        roles=None,
+        warm_pool=WarmPool(),
+        orchestrator_url=None,
+        resource_cap=None,
+        machine_pool=None,
+    )

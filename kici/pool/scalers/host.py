@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import gevent
 from gevent import subprocess
 
-from kici.config.model import ResourceSpec, Scaler
+from kici.config.model import Scaler
 from kici.pool.scalers.base import (
     KILL_S,
     BackendEvent,
@@ -21,14 +21,9 @@ from kici.pool.scalers.base import (
 )
 from kici.pool.scalers.host_agent import HostAgent, changed, how_it_ended, identify
 from kici.pool.scalers.host_clearing import HostLeftovers, clear_away
+from kici.pool.scalers.host_prepare import prepare
 from kici.pool.scalers.host_record import AgentDirectory, AgentRecord, records
-from kici.pool.scalers.host_start import (
-    agent_environment,
-    bus_environment,
-    find_binary,
-    scope_command,
-    wants_scope,
-)
+from kici.pool.scalers.host_start import find_binary
 from kici.shell import cgroup, processes
 from kici.shell.host import is_linux
 
@@ -165,7 +160,9 @@ class HostBackend:
             raise ValueError("ended before its start")
         directory = agent.directory
         directory.make()
-        command, environment, group, holder = self._prepare(agent, spec)
+        command, environment, group, holder = prepare(
+            spec, agent.directory, self._owner, self._cgroups
+        )
         agent.record = changed(agent.record, cgroup=group)
         # Before the fork: a worker that dies in between still finds it by its mark.
         directory.write(agent.record)
@@ -189,30 +186,6 @@ class HostBackend:
         agent.record = changed(agent.record, pid=process.pid, started=started)
         directory.write(agent.record)
         return process, holder
-
-    def _prepare(
-        self, agent: HostAgent, spec: LaunchSpec
-    ) -> tuple[list[str], dict[str, str], str | None, str]:
-        """(command, environment, cgroup, what holds it)"""
-        binary = spec.label_set.binary_path or ""
-        environment = agent_environment(
-            spec, os.environ, owner=self._owner, scratch=agent.directory.scratch
-        )
-        limits = spec.limits or ResourceSpec()
-        if wants_scope(spec) and find_binary("systemd-run", os.environ) == "":
-            command = scope_command(spec.agent_id, binary, limits, user=os.getuid() != 0)
-            return command, environment | bus_environment(os.environ), None, "systemd scope"
-        if self._cgroups is None:
-            return [binary], environment, None, "process group, limits not enforced"
-        name = f"kici-agent-{spec.agent_id}"
-        try:
-            group, missing = self._cgroups.make(
-                name, cpus=limits.cpus, memory_bytes=limits.memory_bytes
-            )
-        except OSError as error:
-            log.warning("No control group for %s: %s", spec.agent_id, error.strerror)
-            return [binary], environment, None, "process group, limits not enforced"
-        return [binary], environment, group, cgroup.describe(self._cgroups, missing)
 
     def _watch_adopted(self, agent: HostAgent) -> None:
         if agent.leader is not None:
