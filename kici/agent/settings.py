@@ -1,5 +1,6 @@
 """The agent's variables: those of the real agent (scaler spec appendix A, agent spec 6.1)."""
 
+import math
 import re
 import shutil
 import socket
@@ -77,9 +78,9 @@ class _Reader:
         if not text:
             return default
         try:
-            value = float(text)
+            value = float(text) if text.isascii() else math.nan
         except ValueError:
-            value = float("nan")
+            value = math.nan
         if not low <= value < 1e15:
             self.problems.append(Problem(name, f"must be a number of at least {low:g}"))
             return default
@@ -88,7 +89,7 @@ class _Reader:
     def port(self, name: str) -> int:
         """0 when unset."""
         text = self.get(name) or "0"
-        if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
+        if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
             self.problems.append(Problem(name, "must be a port, 0 to 65535"))
             return 0
         return int(text)
@@ -173,9 +174,9 @@ def _properties(read: _Reader) -> dict[str, str | int | float | bool]:
 def _typed(text: str) -> str | int | float | bool:
     if text in ("true", "false"):
         return text == "true"
-    if re.fullmatch(r"-?\d{1,15}", text):
+    if re.fullmatch(r"-?[0-9]{1,15}", text):
         return int(text)
-    if re.fullmatch(r"-?\d{1,15}\.\d{1,15}", text):
+    if re.fullmatch(r"-?[0-9]{1,15}\.[0-9]{1,15}", text):
         return float(text)
     return text
 

@@ -16,7 +16,7 @@ EPILOG = """\
 Works on the coordinator's database on this machine (--data-dir), or through its API (--url).
 Exit codes: 0 done, 1 refused or wrong values, 2 wrong usage, 3 not reachable.
 """
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _HOUR_MS = 3_600_000
 

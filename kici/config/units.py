@@ -36,6 +36,8 @@ def _is_target(text: str) -> bool:
     try:
         if "/" in text:
             address, _, prefix = text.partition("/")
+            if not prefix.isascii():
+                return False
             IPv4Network((address, int(prefix)), strict=False)
         else:
             IPv4Address(text)

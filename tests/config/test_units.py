@@ -30,6 +30,7 @@ def test_another_grammar_is_refused(text):
         ("10.0.0.0/8:*", True), ("10.1.2.3/8", True), ("db.local:5432", False), ("0", False),
         ("70000", False), ("10.0.0.5:0", False), ("::1", False), ("10.0.0.0/33", False),
         ("", False), ("10.0.0.5:", False), ("1.2.3", False),
+        ("10.0.0.0/٨", False), ("٥٣", False),
     ],
 )  # fmt: skip
 def test_a_host_access_rule_is_an_address_and_a_port(rule, accepted):
