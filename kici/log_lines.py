@@ -95,7 +95,10 @@ class JsonLines(JsonFormatter):  # type: ignore[misc, valid-type]
 
 
 class TextLines(logging.Formatter):
-    """``component message key=value …`` for people; the level only when it is not info."""
+    """``component message key=value …`` for people; the level only when it is not info.
+
+    The strings of a field ``problems`` follow, a line each.
+    """
 
     def __init__(self, colour: bool) -> None:
         super().__init__()
@@ -103,6 +106,9 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         level, fields = level_of(record), fields_of(record)
+        problems = fields.pop("problems", None) or ()
+        if problems:
+            fields.pop("error", None)  # the same again, in one text
         parts = [_identity.component_of(record.name)]
         if level != "info":
             parts.append(level)
@@ -114,7 +120,9 @@ class TextLines(logging.Formatter):
             for key, value in sorted(fields.items())
             if key not in _NOT_ON_TERMINAL
         ]
-        line = redact(" ".join(part for part in parts if part))
+        lines = [" ".join(part for part in parts if part)]
+        lines += [f"  - {_one_line(_cut(str(problem)))}" for problem in problems]
+        line = redact("\n".join(lines))
         if record.exc_info:
             line += "\n" + redact(self.formatException(record.exc_info))
         colour = _COLOURS.get(level) if self._colour else None

@@ -233,3 +233,19 @@ def test_a_reader_that_goes_away_does_not_kill_the_writer():
     os.close(read)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (0, "survived\n")
+
+
+def test_problems_are_lines_on_a_terminal_and_a_list_in_json(lines):
+    problems = ["KICI_PORT: bad", "scalers.yaml: odd\n  - KICI_FAKE: \x1b[31mtext of others"]
+    extra = {"error": "failed:\n  - KICI_PORT: bad", "problems": problems}
+    logging.getLogger("kici.supervisor").error("Fatal startup error", extra=extra)
+    assert lines()[0]["problems"] == problems
+    assert lines()[0]["error"] == extra["error"]
+    stream = io.StringIO()
+    log.setup(stream=stream, format="plain")
+    logging.getLogger("kici.supervisor").error("Fatal startup error", extra=extra)
+    assert stream.getvalue().splitlines() == [
+        "supervisor error Fatal startup error",
+        "  - KICI_PORT: bad",
+        r"  - scalers.yaml: odd\n  - KICI_FAKE: \x1b[31mtext of others",
+    ]

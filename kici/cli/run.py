@@ -5,6 +5,10 @@ import logging
 import os
 import traceback
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kici.errors import ConfigError
 
 HELP = "run the worker (the default)"
 EPILOG = """\
@@ -37,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         config = load_config(os.environ)
     except ConfigError as error:
-        fatal(str(error), os.environ)
+        fatal(error, os.environ)
         return config_exit_code(os.environ) if args.exit_config is None else args.exit_config
     log.setup(config.settings)
     if config.settings.loki_url:
@@ -57,12 +61,15 @@ def config_exit_code(environ: Mapping[str, str]) -> int:
     return EXIT_CONFIG if managed else 1
 
 
-def fatal(error: str, environ: Mapping[str, str]) -> None:
+def fatal(error: "ConfigError", environ: Mapping[str, str]) -> None:
     """The one line of a start that failed before the settings were known (spec 2.6)."""
     from kici import log
 
     given = environ.get("KICI_LOG_FORMAT", "")
     log.setup(format=given if given in ("plain", "json") else "auto")
-    logging.getLogger("kici.supervisor").error(
-        "Fatal startup error", extra={"error": error, "stack": "".join(traceback.format_stack())}
-    )
+    extra = {
+        "error": str(error),
+        "problems": [str(problem) for problem in error.problems],
+        "stack": "".join(traceback.format_stack()),
+    }
+    logging.getLogger("kici.supervisor").error("Fatal startup error", extra=extra)
