@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kici.cli.envfile import worker_environment
+from kici.cli.envfile import unread, worker_environment
 from kici.cli.terminal import paint, show, table
 from kici.cli.verbs import EXIT_FAILED, EXIT_OK, Failed, Parser
 
@@ -59,8 +59,12 @@ def _check(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     except ConfigError as error:
         problems = [{"where": each.where, "what": each.what} for each in error.problems]
         lines = [f"{paint(each.where, 'bold')}: {each.what}" for each in error.problems]
-        text = paint(f"{len(lines)} problem{'s' if len(lines) > 1 else ''}", "red")
-        show(args, {"ok": False, "problems": problems}, "\n".join([*lines, text]))
+        lines.append(paint(f"{len(lines)} problem{'s' if len(lines) > 1 else ''}", "red"))
+        data: dict[str, Any] = {"ok": False, "problems": problems}
+        if hint := unread(os.environ, args.env_file):
+            data["hint"] = hint
+            lines.append(f"{paint('hint', 'yellow')}: {hint}")
+        show(args, data, "\n".join(lines))
         return EXIT_FAILED
     data = {"ok": True, **shown_config(config)}
     show(args, data, _text(data))

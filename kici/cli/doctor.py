@@ -4,7 +4,7 @@ import argparse
 import os
 
 from kici.cli.daemon import Daemon, add_options, admin_token, local_url
-from kici.cli.envfile import worker_environment
+from kici.cli.envfile import unread, worker_environment
 from kici.cli.terminal import clean, paint, show
 from kici.cli.verbs import EXIT_FAILED, EXIT_OK, Failed
 
@@ -65,7 +65,8 @@ def _patient(args: argparse.Namespace):
     except OSError as error:
         raise Failed(f"{args.env_file}: {error.strerror}") from None
     url = args.url or local_url(environ)
-    patient = Patient(environ=environ, url=url)
+    unread_file = unread(os.environ, args.env_file)
+    patient = Patient(environ=environ, url=url, unread=unread_file)
     try:
         patient.config = load_config(environ, touch=False)
     except ConfigError as error:

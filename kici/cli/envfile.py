@@ -22,6 +22,16 @@ def worker_environment(environ: Mapping[str, str], path: str | None) -> dict[str
         return {**parse(file.read()), **environ}
 
 
+def unread(environ: Mapping[str, str], path: str | None) -> str | None:
+    """Why ``worker_environment`` left the default file out, when that may be what is missing;
+    None when a file was read or the shell is set up for a worker."""
+    if path is not None or "KICI_CLUSTER_ROLE" in environ or os.access(DEFAULT_FILE, os.R_OK):
+        return None
+    if os.path.exists(DEFAULT_FILE):
+        return f"{DEFAULT_FILE} was not read: this user may not; try sudo"
+    return f"there is no {DEFAULT_FILE}: set KICI_* variables, or name their file by --env-file"
+
+
 def parse(text: str) -> dict[str, str]:
     """``KEY=value`` lines as systemd's EnvironmentFile reads them (quotes, comments)."""
     found = {}

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from kici.cli import envfile
 from kici.cli.check_config import check_config
 
 SCALERS = """\
@@ -108,3 +109,30 @@ def test_it_is_a_verb_of_kici_worker(environ, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["ok"] is True
+
+
+@pytest.mark.parametrize(("exists", "said"), [(True, "try sudo"), (False, "there is no")])
+def test_a_bare_shell_is_told_which_file_was_not_read(
+    environ, monkeypatch, capsys, tmp_path, exists, said
+):
+    for name in environ:
+        monkeypatch.delenv(name)
+    path = tmp_path / "worker.env"
+    if exists:
+        path.write_text("KICI_CLUSTER_ROLE=worker\n")
+    monkeypatch.setattr(envfile, "DEFAULT_FILE", str(path))
+    # Root may read everything: what the kernel would say to others is said here.
+    monkeypatch.setattr(envfile.os, "access", lambda *_: False)
+    assert check_config([]) == 1
+    hint = capsys.readouterr().out.splitlines()[-1]
+    assert hint.startswith("hint: ")
+    assert str(path) in hint
+    assert said in hint
+    assert check_config(["--json"]) == 1
+    assert said in json.loads(capsys.readouterr().out)["hint"]
+
+
+def test_a_shell_of_a_worker_gets_no_hint(environ, monkeypatch, capsys):
+    monkeypatch.delenv("KICI_CLUSTER_COORDINATOR_URL")
+    assert check_config([]) == 1
+    assert "hint" not in capsys.readouterr().out

@@ -316,3 +316,12 @@ def test_a_data_directory_of_somebody_else_is_named(tmp_path, monkeypatch) -> No
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
     (finding,) = configuration.data_directory(patient(tmp_path))
     assert finding.outcome == "fail"
+
+
+def test_a_file_that_was_not_read_is_a_finding_beside_the_problems_it_may_have_caused() -> None:
+    patient = Patient(environ={}, url="", problems=["KICI_X: missing"], unread="no /etc/kici/w")
+    first, second = configuration.configuration(patient)
+    assert (first.outcome, second.outcome) == ("fail", "warn")
+    assert second.value == "no /etc/kici/w"
+    patient.unread = None
+    assert len(list(configuration.configuration(patient))) == 1

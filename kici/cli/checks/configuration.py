@@ -20,6 +20,9 @@ def configuration(patient: Patient) -> Iterator[Finding]:
     if patient.config is None:
         for problem in patient.problems:
             yield fail("configuration", problem, "no problem", FIX_CONFIG)
+        if patient.unread:
+            fix = "sudo kici-worker doctor, or: kici-worker doctor --env-file FILE"
+            yield warn("environment", patient.unread, "the worker's own variables", fix)
         return
     yield ok("configuration", "valid")
     for warning in patient.config.warnings:
