@@ -1,12 +1,17 @@
 """A real agent whose worker goes away, refuses it, or stops it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from kici.agent import settings
+from kici.agent.settings import read_settings
+from kici.errors import ConfigError
 from tests.agent.conftest import ROOT
 from tests.support.scripted_worker import ScriptedWorker
 from tests.support.waiting import wait_for
@@ -135,3 +140,33 @@ def test_a_wrong_configuration_names_every_problem_and_exits_with_two(tmp_path):
     for word in ("KICI_ORCHESTRATOR_URL", "did you mean KICI_LABELS", "HEARTBEAT", "git", "bash"):
         assert word in done.stderr
     assert "kat_secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "variable", ["KICI_PORT", "KICI_MAX_LOG_SIZE_BYTES", "KICI_SCALER_IDLE_TIMEOUT"]
+)
+def test_digits_of_another_script_are_no_number(variable):
+    environ = {"KICI_ORCHESTRATOR_URL": "ws://w:4000/ws", variable: "٤٠٠٠"}
+    with pytest.raises(ConfigError) as caught:
+        read_settings(environ, find=lambda tool: tool)
+    assert [problem.where for problem in caught.value.problems] == [variable]
+    environ[variable] = "4000"
+    assert read_settings(environ, find=lambda tool: tool)
+
+
+def test_help_says_what_it_is_and_names_variables_that_exist():
+    done = subprocess.run(
+        [sys.executable, "-m", "kici.cli.agent", "--help"],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("usage: kici-agent")
+    assert "Runs the jobs" in done.stdout
+    assert "example:" in done.stdout
+    named = set(re.findall(r"KICI_[A-Z_]+", done.stdout))
+    known = set(re.findall(r'"(KICI_[A-Z_]+)"', Path(settings.__file__).read_text()))
+    assert len(named) > 8
+    assert named <= known
+    assert all(len(line) <= 100 for line in done.stdout.splitlines())
