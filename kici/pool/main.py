@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections import deque
 from collections.abc import Sequence
 from time import monotonic, time
 from uuid import uuid4
@@ -50,15 +49,13 @@ from kici.pool.showing import Showing
 from kici.pool.speaking import perform_on
 from kici.pool.staff import unstored
 from kici.pool.tokens import TokenIssuer
+from kici.pool.undone import Undone
 from kici.pool.watching import places, read_machine, watch_machine
 from kici.protocol.machine import Action, Note, Tell
 from kici.shell.child import ChildBoot, ChildShell
 
 _log = logging.getLogger("kici.pool")
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40}
-#: Actions not yet performed before agents are held back: performing them waits only for a
-#: neighbour that is far behind.
-MAX_UNDONE = 2000
 #: Kept from the time that ``leave`` grants, for closing sockets and last words.
 _LAST_S = 1.5
 _ON_AGENTS = (LaunchAgent, ReapAgent, AdoptAgent, ReleaseLedger)
@@ -97,10 +94,9 @@ class Pool:
         self._gatherings = Gatherings(self._server, shell.tell, settings.runtime_dir)
         self._connections: dict[str, AgentConnection] = {}
         self._receipts = Receipts(lambda agent_id: unstored(self._core.board, agent_id))
-        self._undone: deque[Action] = deque()
+        self._undone = Undone(self._perform)
         self._handing_over = False
-        self._more, self._less, self._sooner = Signal(), Signal(), Signal()
-        self._less.set()
+        self._sooner = Signal()
         self._showing = Showing(lambda view: shell.try_tell("web", view))
 
     def run(self) -> int:
@@ -109,7 +105,7 @@ class Pool:
         self.apply(MachineRead(read_machine(self._places())))
         self._enqueue(self._core.start(monotonic()))
         helpers = [
-            gevent.spawn(self._perform_all),
+            gevent.spawn(self._undone.perform_all),
             gevent.spawn(self._keep_time),
             gevent.spawn(self._fleet.watch_health),
             gevent.spawn(self._fleet.shares.watch),
@@ -191,7 +187,7 @@ class Pool:
         return answers[0].answer
 
     def said(self, connection: AgentConnection, message: Wire) -> None:
-        self._less.wait()
+        self._undone.wait_for_room()
         self.apply(AgentSaid(connection.connection_id, message))
         self._receipts.said(connection, message)
 
@@ -204,21 +200,8 @@ class Pool:
     # --- performing --------------------------------------------------------------------
 
     def _enqueue(self, actions: Sequence[Action]) -> None:
-        if actions:
-            self._undone.extend(actions)
-            self._more.set()
-            if len(self._undone) > MAX_UNDONE:
-                self._less.clear()
+        self._undone.add(actions)
         self._sooner.set()
-
-    def _perform_all(self) -> None:
-        while True:
-            self._more.wait()
-            self._more.clear()
-            while self._undone:
-                self._perform(self._undone.popleft())
-                if len(self._undone) < MAX_UNDONE // 2:
-                    self._less.set()
 
     def _perform(self, action: Action) -> None:
         if self._handing_over and isinstance(action, _ON_AGENTS):
