@@ -59,7 +59,7 @@ def _scaler(scaler: dict[str, Any], labels: list[str]) -> dict[str, Any]:
         "name": scaler["name"],
         "matches": any(not each["missing"] and not each["gate"] for each in sets),
         "labelSets": sets,
-        "free": scaler["maxAgents"] - scaler["activeAgents"],
+        "free": scaler["freeSlots"],
         "maxAgents": scaler["maxAgents"],
         "healthy": scaler["healthy"],
         "reason": scaler["reason"],
@@ -111,7 +111,8 @@ def _text(answer: dict[str, Any]) -> str:
 def _scaler_lines(scaler: dict[str, Any]) -> list[str]:
     word = "matches" if scaler["matches"] else "does not match"
     slots = f"{scaler['free']} of {scaler['maxAgents']} slots free"
-    full = "" if scaler["free"] > 0 else "; full: a job would wait in the queue"
+    is_full = scaler["healthy"] and scaler["free"] == 0
+    full = "; full: a job would wait in the queue" if is_full else ""
     lines = [f"{clean(scaler['name'])} {word}; {slots}{full}"]
     if not scaler["healthy"]:
         lines.append("  " + paint(clean(scaler["reason"]), "red"))

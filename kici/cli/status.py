@@ -71,11 +71,11 @@ def _link(link: dict, now: float) -> str:
 
 
 def _slots(status: dict) -> str:
-    free = sum(s["maxAgents"] - s["activeAgents"] for s in status["scalers"])
+    free = sum(scaler["freeSlots"] for scaler in status["scalers"])
     agents = status["agents"]
     return (
         f"Jobs:   {status['activeJobs']} active, {status['startingJobs']} starting, "
-        f"{status['queuedJobs']} queued; {max(0, free)} slots free; "
+        f"{status['queuedJobs']} queued; {free} slots free; "
         f"agents {agents['active']} busy, {agents['idle']} idle"
     )
 

@@ -100,9 +100,8 @@ def mood(desk: Desk) -> tuple[str, str]:
 def free_slots(capacity: PoolCapacity | None) -> tuple[int, int]:
     """``(free, all)`` agent places of the scalers that work."""
     working = [scaler for scaler in capacity.scalers if scaler.healthy] if capacity else []
-    total = sum(scaler.max_agents for scaler in working)
-    taken = sum(scaler.active_count for scaler in working)
-    return max(0, total - taken), total
+    free = sum(summary.free_slots(scaler) for scaler in working)
+    return free, sum(scaler.max_agents for scaler in working)
 
 
 def past(entries: list[Entry]) -> Iterator[Past]:

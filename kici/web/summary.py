@@ -5,7 +5,7 @@ from typing import Any
 
 from kici.contracts.link.jobs import OutboxState
 from kici.contracts.link.lifecycle import ChildState, DrainState, ReloadResult
-from kici.contracts.link.views import JobView, PeerState, PoolCapacity, SpoolState
+from kici.contracts.link.views import JobView, PeerState, PoolCapacity, ScalerSlots, SpoolState
 from kici.contracts.states import ConnectionState
 from kici.web.desk import Desk
 from kici.web.history import Entry
@@ -132,6 +132,11 @@ def drain_view(drain: DrainState | None) -> dict[str, Any]:
     }
 
 
+def free_slots(scaler: ScalerSlots) -> int:
+    """Agents that could be started now: none where the backend does not work."""
+    return max(0, scaler.max_agents - scaler.active_count) if scaler.healthy else 0
+
+
 def capacity_view(capacity: PoolCapacity | None) -> dict[str, Any]:
     if capacity is None:
         return {"queuedJobs": 0, "startingJobs": 0, "refusing": "", "scalers": []}
@@ -147,6 +152,7 @@ def capacity_view(capacity: PoolCapacity | None) -> dict[str, Any]:
                 "gates": scaler.gates,
                 "maxAgents": scaler.max_agents,
                 "activeAgents": scaler.active_count,
+                "freeSlots": free_slots(scaler),
                 "healthy": scaler.healthy,
                 "reason": scaler.reason,
             }

@@ -51,6 +51,18 @@ def test_status_says_why_no_job_is_taken(web: WebChild, url: str) -> None:
     assert "docker: connection refused" in out
 
 
+def test_slots_of_a_scaler_that_cannot_start_agents_are_not_free(web: WebChild, url: str) -> None:
+    reason = "agent binary /usr/bin/kici-agent is missing or not executable"
+    broken = scaler_slots("broken", healthy=False, reason=reason)
+    web.pool.tell(capacity(1, scalers=(scaler_slots(active=1), broken)))
+    scalers = web.eventually("/status", lambda b: b["scalers"])["scalers"]
+    assert [(one["freeSlots"], one["reason"]) for one in scalers] == [(3, ""), (0, reason)]
+    assert "; 3 slots free;" in run_worker("status", "--url", url).out
+    out = run_worker("explain", "--labels", "linux", "--url", url).out
+    assert "broken matches; 0 of 4 slots free\n" in out
+    assert reason in out
+
+
 def test_status_as_json_is_the_answer_of_the_worker(web: WebChild, url: str) -> None:
     assert json.loads(run_worker("status", "--url", url, "--json").out)["instanceId"] == "pi-7"
 
