@@ -1,4 +1,4 @@
-"""The house's rules about imports and exits (house.md section 4), read from the source."""
+"""The house's rules about imports and exits (docs/architecture.md), read from the source."""
 
 import ast
 from collections.abc import Iterator

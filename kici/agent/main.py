@@ -1,4 +1,4 @@
-"""The agent's loop: socket, machine, job, signals. Decides nothing (house.md 5)."""
+"""The agent's loop: socket, machine, job, signals. Decides nothing."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The agent's socket: dialling, the paced writer, closing. Knows no message (house.md 5)."""
+"""The agent's socket: dialling, the paced writer, closing. Knows no message."""
 
 import time
 from collections import deque

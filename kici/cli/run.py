@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    # First of all imports: see environment.md, "Fork and gevent".
+    # First of all imports, see patch_ssl.
     from kici.supervisor.preload import patch_ssl
 
     patch_ssl()

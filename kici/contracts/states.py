@@ -39,7 +39,7 @@ WIRE_TERMINAL = frozenset(
 
 
 class JobState(StrEnum):
-    """A row of the pool's job table (house.md section 3)."""
+    """A row of the pool's job table (docs/architecture.md)."""
 
     QUEUED = "queued"  # accepted; no agent has it yet
     STARTING = "starting"  # an agent is being launched for it

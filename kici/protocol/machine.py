@@ -1,4 +1,4 @@
-"""What every pure machine shares: its interface and the actions it returns (house.md 5).
+"""What every pure machine shares: its interface and the actions that it returns.
 
 A machine gets messages and the time, returns actions and never sleeps, logs, reads a
 clock, opens anything, or raises for a peer's mistake. ``now`` is monotonic seconds;

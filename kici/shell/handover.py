@@ -1,4 +1,4 @@
-"""Giving an agent's socket from web to pool (house.md section 1).
+"""Giving an agent's socket from web to pool (docs/architecture.md).
 
 The web process accepts everything on the one port. An upgrade on ``<base>/ws`` leaves it
 unanswered: the socket goes over the pool-web link with the request's headers and the bytes

@@ -38,8 +38,7 @@ Route = Callable[[Upgrade], None]
 def take_socket(handler: Any) -> tuple[plain_socket.socket, bytes]:
     """The socket of a pywsgi handler and what was read from it too early.
 
-    Afterwards pywsgi neither reads, writes nor closes the connection (environment.md
-    "Socket hand-over").
+    Afterwards pywsgi neither reads, writes nor closes the connection.
     """
     sock = handler.socket
     # Not blocking: peek fills an empty buffer with one read, which must not wait.

@@ -1,8 +1,8 @@
 """The ``supervisor`` package as a library: its options object, without its files.
 
 ``ServerOptions`` is normally filled from an INI file. Ours is filled here, has no pid file,
-no TCP server, no log files and no signal handlers of its own (environment.md names the
-traps). Only what its ``Supervisor`` and ``Subprocess`` classes use is set.
+no TCP server, no log files and no signal handlers of its own. Only what its ``Supervisor`` and
+``Subprocess`` classes use is set.
 """
 
 import logging

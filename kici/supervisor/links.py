@@ -1,4 +1,4 @@
-"""The socketpairs that join our processes (house.md section 1).
+"""The socketpairs that join our processes (docs/architecture.md).
 
 Made before the first fork and kept by the supervisor with both ends, so that a restarted
 child finds the same link and its neighbours notice only a new ``boot_id``. Control links

@@ -11,7 +11,7 @@ from kici.contracts.states import ChildName
 from kici.supervisor.children import Child
 from kici.supervisor.status import ServiceStatus
 
-#: Who is asked to say everything again when a reader has (re)started (house.md section 2).
+#: Who is asked to say everything again when a reader has (re)started (docs/architecture.md).
 _OWNERS_READ_BY: Mapping[ChildName, tuple[ChildName, ...]] = {
     ChildName.PEER: (ChildName.POOL,),
     ChildName.POOL: (ChildName.PEER,),

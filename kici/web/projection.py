@@ -1,6 +1,6 @@
 """What the web process knows of the others: copies of their published state.
 
-The publishing rule (house.md section 2): an owner sends an event on change with a growing
+The publishing rule (docs/architecture.md): an owner sends an event on change with a growing
 ``rev``; a reader keeps the highest ``rev`` of the owner's current ``boot_id`` and shows its
 age. After an owner's restart its old facts are shown as stale until its snapshot replaces
 them, at most for ``STALE_KEEP_S``.

@@ -1,4 +1,4 @@
-"""A server that behaves as a real Loki 3 was seen to (design/environment.md)."""
+"""A server that behaves as a real Loki 3 was seen to."""
 
 import gzip
 import http.server

@@ -90,7 +90,7 @@ class PeerChild:
         pairs = {name: socketpair() for name in NEIGHBOURS}
         fds = {name: theirs.fileno() for name, (_ours, theirs) in pairs.items()}
         # A process of its own, not a fork: the test's process may hold a gevent hub, and a
-        # child must not inherit one (house.md section 1).
+        # child must not inherit one (docs/architecture.md).
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.support.peer_process", str(self._log_path)),

@@ -1,4 +1,4 @@
-"""Messages between our own processes (house.md sections 1-3, 6).
+"""Messages between our own processes (docs/architecture.md).
 
 msgpack on message-preserving socketpairs. Facts are in the past or a state, orders are
 imperative, wishes end in ``.request``. An unknown field is a bug of ours, so it raises.

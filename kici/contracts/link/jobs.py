@@ -1,4 +1,4 @@
-"""Jobs: peer <-> pool (house.md section 3). ``frame`` is always the JSON text of a peer
+"""Jobs: peer <-> pool (docs/architecture.md). ``frame`` is always the JSON text of a peer
 message, made once by the pool and sealed unread by the peer."""
 
 from kici.contracts.link import JobKey, Message, Row

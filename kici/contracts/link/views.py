@@ -177,7 +177,7 @@ class SpoolState(Message, tag="spool.state", frozen=True, kw_only=True):
 
 
 class SocketPassed(Message, tag="socket.passed", frozen=True, kw_only=True):
-    """Web -> pool with one descriptor: a WebSocket upgrade on ``/ws`` (house.md section 1).
+    """Web -> pool with one descriptor: a WebSocket upgrade on ``/ws`` (docs/architecture.md).
 
     ``early`` are bytes already read after the request's blank line.
     """
