@@ -11,6 +11,9 @@ from collections.abc import Iterable
 
 #: Where open descriptors are listed: Linux, then macOS and the BSDs.
 FD_DIRECTORIES = ("/proc/self/fd", "/dev/fd")
+#: How ``ps`` of macOS and the BSDs is asked for all processes with their environments (that of
+#: Linux, which needs no asking, would want ``axeww``).
+PS_ENVIRONMENT = "-axEww"
 #: Descriptors looked at one by one where no directory lists them.
 MAX_FDS_TRIED = 65536
 

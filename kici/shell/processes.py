@@ -218,7 +218,7 @@ def _ps(*which: str) -> Iterable[Process]:
 def _marked(mark: str) -> frozenset[int]:
     try:
         done = subprocess.run(
-            ["ps", "-axEww", "-o", "pid=,command="],
+            ["ps", host.PS_ENVIRONMENT, "-o", "pid=,command="],
             capture_output=True,
             text=True,
             errors="replace",

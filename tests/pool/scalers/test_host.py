@@ -59,12 +59,19 @@ for line in FileObjectThread(0, "r"):
 
 
 class Driver:
-    def __init__(self, state_dir: Path, binary: str, group: str = "") -> None:
+    def __init__(
+        self, state_dir: Path, binary: str, group: str = "", environ: dict[str, str] | None = None
+    ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(state_dir), binary, group],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "KICI_CLUSTER_JOIN_TOKEN": "secret"},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "KICI_CLUSTER_JOIN_TOKEN": "secret",
+                **(environ or {}),
+            },
             text=True,
         )
 

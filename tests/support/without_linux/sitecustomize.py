@@ -56,6 +56,7 @@ if os.environ.get("WITHOUT_LINUX"):
     from kici.shell import host
 
     host.is_linux = lambda: False
+    host.PS_ENVIRONMENT = "axeww"  # the ps is that of Linux all the same
     host.FD_DIRECTORIES = ("/dev/fd",)
     with Path(os.environ["WITHOUT_LINUX"]).open("a") as said:
         said.write(f"{os.getpid()} {Path(sys.orig_argv[1] if sys.orig_argv[1:] else '').name}\n")
