@@ -9,7 +9,7 @@ import gevent
 import pytest
 
 from kici.config.model import NetworkPolicy, ResourceSpec
-from kici.pool.scalers.base import KILL_S
+from kici.pool.scalers.base import KILL_S, CannotLook
 from kici.pool.scalers.container_body import body
 from kici.pool.scalers.engine import classify
 from tests.support.backend_world import STUBBORN, EventKind, World, scaler_for
@@ -471,7 +471,8 @@ def test_an_engine_that_is_down_at_start_is_used_when_it_comes_up(engine, tmp_pa
     assert "does not answer" in world.backend.health()
     refused = world.launch()
     assert "does not answer" in world.wait_for(refused, EventKind.FAILED)
-    assert world.backend.found() == []
+    with pytest.raises(CannotLook, match="does not answer"):
+        world.backend.found()
     late.symlink_to(engine.socket)
     until(lambda: world.backend.health() == "")
     agent = world.started()
