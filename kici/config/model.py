@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     orchestrator_url: str | None = None
     machine_ledger_dir: str | None = None
     spawn_timeout_s: float = 300.0
+    spill_over: bool = False
     agent_auth: str = "token"
     agent_token_ttl_s: float = 3600.0
     # SHA-256 hex of static agent tokens, made by ``kici-worker token create``.

@@ -83,6 +83,9 @@ SECTIONS: tuple[Section, ...] = (
         _row("KICI_SCALER_SPAWN_TIMEOUT_MS", "spawn_timeout_s", milliseconds(1000),
              "milliseconds >= 1000", "300000", "reference",
              "How long an agent may take from its launch to its registration."),
+        _row("KICI_SCALER_SPILL_OVER", "spill_over", boolean, "true | false", "false", "ours",
+             "When the best matching label set has no room, take the next best that has. The "
+             "original lets the job wait."),
         _row("KICI_ORCHESTRATOR_URL", "orchestrator_url", _agent_url, "URL", "", "reference",
              "Where agents dial back to. Default: `ws://127.0.0.1:<port>/ws`."),
         _row("KICI_MACHINE_LEDGER_DIR", "machine_ledger_dir", text, "path", "", "reference",

@@ -17,7 +17,7 @@ from kici.pool.dispatch import JobSpec, Refused, read_offer
 from kici.pool.jobs import Job
 from kici.pool.schedule import could_serve, pick_agent
 from kici.pool.staff import settle
-from kici.pool.supply import resources_for
+from kici.pool.supply import resources_for, target_for
 
 DRAINING = "Worker is draining"
 LOOP = "Loop detected"
@@ -87,7 +87,7 @@ def _obstacle(board: Board, job: Job, now: float) -> str:
         return board.guards.reason
     if pick_agent(job, board.agents, now) is not None:
         return ""
-    target = board.scaling.match(job.spec.need)
+    target = target_for(board, job, now)
     trouble = "" if target is None else board.scaling.broken(target)
     if (target is None or trouble) and not could_serve(job, board.agents):
         return f"{NOBODY}: {trouble}" if trouble else NOBODY

@@ -4,7 +4,7 @@ Reservations are the rows of the agent registry themselves: from the request unt
 backend says that nothing is left. So usage can neither drift nor become negative.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -104,18 +104,33 @@ class Scaling:
     def targets(self) -> Iterable[Target]:
         return self._targets.values()
 
-    def match(self, need: Requirements) -> Target | None:
+    def match(self, need: Requirements, without: Collection[tuple[str, int]] = ()) -> Target | None:
         """The label set for a job; exclusions count for the empty request too, because an
-        agent that the job excludes would never get it."""
+        agent that the job excludes would never get it. Those of ``without`` do not count."""
         offer = match_scaler(
             self._offers,
             need.labels,
             need.excluded,
-            accept=lambda offer: serves(need, offer.labels, offer.gate),
+            accept=lambda offer: (
+                serves(need, offer.labels, offer.gate)
+                and not (without and self._of(offer).key in without)
+            ),
         )
-        if offer is None:
-            return None
+        return None if offer is None else self._of(offer)
+
+    def _of(self, offer: SetOffer) -> Target:
         return self._targets[self.config.scalers[offer.scaler].name, offer.label_set]
+
+    def best(self, need: Requirements, usable: Callable[[Target], bool]) -> Target | None:
+        """The best match that is ``usable``; when none is, the best of all (S49, R)."""
+        target = best = self.match(need)
+        tried: set[tuple[str, int]] = set()
+        while target is not None:
+            if usable(target):
+                return target
+            tried.add(target.key)
+            target = self.match(need, tried)
+        return best
 
     def seek(self, scalers: Iterable[str], now: float, *, complete: bool = True) -> None:
         """These backends are asked what exists."""

@@ -37,7 +37,7 @@ def place(board: Board, now: float) -> None:
 
 def _start_for(board: Board, job: Job, now: float) -> None:
     assert job.spec is not None
-    target = board.scaling.match(job.spec.need)
+    target = target_for(board, job, now)
     if board.stopping:
         return
     if target is None:
@@ -51,6 +51,21 @@ def _start_for(board: Board, job: Job, now: float) -> None:
     job.scaler_name = agent.scaler
     job.launch_until = job.launch_until or now + board.settings.spawn_timeout_s
     board.move_job(job, JobState.STARTING, job.queue_until)
+
+
+def target_for(board: Board, job: Job, now: float) -> Target | None:
+    """The label set whose agent ``job`` shall get. The best match, and where spilling over is
+    allowed the next best that can start one or has one on its way."""
+    assert job.spec is not None
+    if not board.settings.spill_over:
+        return board.scaling.match(job.spec.need)
+
+    def usable(target: Target) -> bool:
+        requests, _limits = resources_for(board, target, job)
+        free = not board.scaling.obstacle(target, requests, now)
+        return free or _on_the_way(board, job, target) is not None
+
+    return board.scaling.best(job.spec.need, usable)
 
 
 def _abandon(board: Board, job: Job, now: float) -> None:

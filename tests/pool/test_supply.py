@@ -71,6 +71,37 @@ def test_caps_are_never_exceeded():
 
 
 # S49
+def test_full_best_match_spills_over_where_that_is_allowed():
+    world = World(
+        scaler("big", label_set("linux", "gpu"), max_agents=1),
+        scaler("small", max_agents=1),
+        settings={"spill_over": True},
+    )
+    for name in ("j1", "j2", "j3"):
+        world.offer(name)
+    assert [one.scaler for one in world.launched] == ["small", "big"]
+    assert world.job("j3").state is JobState.QUEUED
+    agent = world.arrive(0)
+    world.run(agent, "j1")
+    world.end(agent=agent, job="j1")
+    world.store("j1")
+    world.backend(agent, "exited")
+    world.lose(agent)
+    assert [one.scaler for one in world.launched] == ["small", "big", "small"]
+
+
+# S49
+def test_spilling_over_leaves_a_set_whose_engine_is_ill():
+    world = World(
+        scaler("big", label_set("linux", "gpu")), scaler("small"), settings={"spill_over": True}
+    )
+    world.do(HealthChanged("small", "no engine"))
+    world.offer()
+    assert isinstance(world.answers()[-1], JobAccepted)
+    assert [one.scaler for one in world.launched] == ["big"]
+
+
+# S49
 def test_full_best_match_waits_instead_of_spilling_over():
     world = World(
         scaler("big", label_set("linux", "gpu")), scaler("small", max_agents=1), settings={}
