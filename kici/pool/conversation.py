@@ -93,12 +93,13 @@ def _free_again(board: Board, agent: Agent, message: AgentStatus, now: float) ->
 def _status(board: Board, agent: Agent, message: JobStatus, now: float) -> None:
     state = relay.job_state(message.state)
     job = _own(board, agent, message.run_id, message.job_id)
-    if job is None:
+    if job is None or job.state is JobState.FINISHED:
+        # Also of a job whose end is not stored yet: an agent that came back lists it.
         if state in relay.AGENT_TERMINAL:
             agent.strangers.discard((message.run_id, message.job_id))
             settle(board, agent, now)
         return
-    if state is None or job.state is JobState.FINISHED:
+    if state is None:
         return
     if state == "running":
         _runs(board, job, message, now)

@@ -449,6 +449,22 @@ def test_unknown_job_in_flight_takes_the_slot_and_is_told_to_stop():
     assert len(world.dispatches()) == 1
 
 
+# A79 A90
+def test_an_end_that_is_said_again_before_it_is_stored_frees_the_slot():
+    world = World()
+    world.register()
+    world.offer()
+    world.run()
+    world.end()
+    world.lose()
+    world.register(jobs=[("r1", "j1")])
+    world.status("success")
+    assert world.states().count("success") == 1
+    world.store()
+    world.offer("j2")
+    assert len(world.dispatches()) == 2
+
+
 # A79 A80
 def test_job_in_flight_is_not_stopped_before_the_open_records_have_come():
     world = World(outbox=False)
