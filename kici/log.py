@@ -70,6 +70,7 @@ def _to_files(settings: Settings, directory: str) -> logging.Handler:
         settings.instance_id,
         max_bytes=settings.log_max_size_bytes,
         retention_days=settings.log_retention_days,
+        total_bytes=settings.log_total_max_bytes,
     )
     handler.setFormatter(JsonLines())
     return handler

@@ -14,6 +14,7 @@ import re
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,8 @@ _DATED = re.compile(r"-\d{4}-\d\d-\d\d\.log(\.\d+)?(\.gz)?\Z")
 _DAY_S = 86_400.0
 #: Size-rotated files of one day; beyond it the last name is used again.
 _MAX_PER_DAY = 10_000
+#: Deletions not yet told: the rest of a long list says nothing new.
+_MAX_NOTICES = 100
 #: A sibling may still write into a file that was just renamed: leave it alone for a while.
 _SETTLED_S = 60.0
 
@@ -33,26 +36,41 @@ class DailyFile(logging.Handler):
     """
 
     def __init__(
-        self, directory: str, instance: str, *, max_bytes: int, retention_days: float
+        self,
+        directory: str,
+        instance: str,
+        *,
+        max_bytes: int,
+        retention_days: float,
+        total_bytes: int = 0,
     ) -> None:
         super().__init__()
         self._directory = Path(directory)
         self._stem = _stem(instance)
         self._max_bytes = max_bytes
         self._retention_s = retention_days * _DAY_S
+        self._total_bytes = total_bytes
+        #: What was deleted and why, from the tidying thread: written with the next line.
+        self._notices: deque[str] = deque(maxlen=_MAX_NOTICES)
         self._day = ""
         self.stream: object = _Closed()
         self._fd = -1
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
-            self._open_for(record.created, len(line))
-            os.write(self._fd, line)
+            self._append(record)
+            while self._notices:
+                text = self._notices.popleft()
+                self._append(logging.LogRecord("kici.log", logging.INFO, "", 0, text, (), None))
         except OSError:
             self._close_file()  # try afresh with the next line
         except Exception:  # noqa: BLE001 (a log call never breaks its caller)
             self.handleError(record)
+
+    def _append(self, record: logging.LogRecord) -> None:
+        line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+        self._open_for(record.created, len(line))
+        os.write(self._fd, line)
 
     def close(self) -> None:
         self._close_file()
@@ -113,9 +131,27 @@ class DailyFile(logging.Handler):
             for entry in _dated(self._directory, self._stem):
                 age = now - entry.stat().st_mtime
                 if age > self._retention_s:
-                    entry.unlink(missing_ok=True)
+                    days = self._retention_s / _DAY_S
+                    self._delete(entry, f"KICI_LOG_RETENTION_DAYS is {days:g}")
                 elif entry.suffix != ".gz" and entry != self.path(self._day) and age > _SETTLED_S:
                     _compress(entry)
+            if self._total_bytes:
+                self._shrink()
+
+    def _shrink(self) -> None:
+        """Delete the oldest beyond the bound of all; today's file stays."""
+        found = [(entry, entry.stat()) for entry in _dated(self._directory, self._stem)]
+        total = sum(stat.st_size for _entry, stat in found)
+        for entry, stat in sorted(found, key=lambda one: one[1].st_mtime):
+            if total <= self._total_bytes:
+                return
+            if entry != self.path(self._day):
+                self._delete(entry, f"KICI_LOG_TOTAL_MAX is {self._total_bytes} bytes")
+                total -= stat.st_size
+
+    def _delete(self, entry: Path, why: str) -> None:
+        entry.unlink(missing_ok=True)
+        self._notices.append(f"Deleted log file {entry.name}: {why}")
 
 
 def log_files(directory: str, instance: str) -> list[Path]:

@@ -26,9 +26,13 @@ def make(tmp_path, monkeypatch):
     monkeypatch.setattr(log_files, "_in_background", lambda work: work())
     made = []
 
-    def make(instance="pi", max_bytes=10**6, retention_days=7.0):
+    def make(instance="pi", max_bytes=10**6, retention_days=7.0, total_bytes=0):
         handler = DailyFile(
-            str(tmp_path), instance, max_bytes=max_bytes, retention_days=retention_days
+            str(tmp_path),
+            instance,
+            max_bytes=max_bytes,
+            retention_days=retention_days,
+            total_bytes=total_bytes,
         )
         handler.setFormatter(logging.Formatter("%(message)s"))
         made.append(handler)
@@ -109,6 +113,25 @@ def test_old_files_are_compressed_and_then_deleted(make, tmp_path):
     )
     with gzip.open(tmp_path / "orchestrator-pi-2026-01-01.log.gz", "rt") as file:
         assert file.read() == "text\n"
+
+
+def test_the_oldest_go_when_all_are_too_much_and_the_log_says_why(make, tmp_path):
+    for number in (1, 2, 3):
+        path = tmp_path / f"orchestrator-pi-2026-01-0{number}.log.gz"
+        path.write_bytes(b"x" * 100)
+        os.utime(path, (time.time() - (4 - number) * 3600,) * 2)
+    handler = make(total_bytes=250)
+    handler.emit(_record("today"))
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    assert _names(tmp_path) == [
+        "orchestrator-pi-2026-01-02.log.gz",
+        "orchestrator-pi-2026-01-03.log.gz",
+        f"orchestrator-pi-{today}.log",
+    ]
+    handler.emit(_record("next"))
+    text = (tmp_path / f"orchestrator-pi-{today}.log").read_text()
+    why = "KICI_LOG_TOTAL_MAX is 250 bytes"
+    assert f"Deleted log file orchestrator-pi-2026-01-01.log.gz: {why}" in text
 
 
 def test_a_directory_that_vanishes_and_returns_costs_only_the_lines_between(make, tmp_path):

@@ -42,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_dir: str | None = None
     log_max_size_bytes: int = 500 * 2**20
     log_retention_days: float = 7
+    # Of all log files together; 0 is any amount.
+    log_total_max_bytes: int = 0
     scaler_config_path: str | None = None
     scaler_config_dir: str | None = None
     orchestrator_url: str | None = None

@@ -188,6 +188,8 @@ SECTIONS: tuple[Section, ...] = (
              "Size at which a log file is closed and a new one begun."),
         _row("KICI_LOG_RETENTION_DAYS", "log_retention_days", days, "days", "7", "reference",
              "How long log files are kept."),
+        _row("KICI_LOG_TOTAL_MAX", "log_total_max_bytes", or_off(size), "size | off", "off", "ours",
+             "Bound of all log files together: beyond it the oldest go."),
         _row("KICI_LOKI_URL", "loki_url", _loki_url, "URL", "", "ours",
              "Send logs to this Loki, for example `https://loki:3100`."),
         _row("KICI_LOKI_TENANT", "loki_tenant", text, "text", "", "ours", "`X-Scope-OrgID`."),
