@@ -1,0 +1,97 @@
+"""Scalers that were removed while the worker was down: found, looked after, and let go."""
+
+import gevent
+import msgspec
+import pytest
+
+from kici.config.model import LabelSet, Scaler, ScalerConfig
+from kici.pool import fleet, scalers
+from kici.pool.actions import ReapAgent
+from kici.pool.events import AgentsFound, AgentsSought, BackendReported
+from kici.pool.fleet import Fleet
+from kici.pool.scalers.base import EventKind, LaunchSpec
+from kici.pool.scalers.fake import FakeBackend
+from kici.pool.tokens import TokenIssuer
+from tests.support.pool_world import config
+
+OWNER = "worker-1"
+AGENT = "scaler-container-00000001"
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Makes fleets of one worker's successive starts; its containers are fakes."""
+    monkeypatch.setitem(scalers.BACKENDS, "container", scalers.BACKENDS["fake"])
+    monkeypatch.setattr(fleet, "RETIRE_EVERY_S", 0.02)
+    fleets = []
+
+    def make(*configured):
+        told = []
+        whole = config()
+        directory = str(tmp_path)
+        settings = msgspec.structs.replace(
+            whole.settings, data_dir=directory, machine_ledger_dir=directory
+        )
+        whole = msgspec.structs.replace(whole, settings=settings)
+        one = Fleet(whole, TokenIssuer(str(tmp_path)), told.append)
+        fleets.append(one)
+        one.configure(ScalerConfig(scalers=configured))
+        one.told = told
+        return one
+
+    yield make
+    for one in fleets:
+        one.close()
+
+
+def boxes():
+    label_set = LabelSet(labels=("linux",), enriched=("linux",), image="i:1")
+    return Scaler(name="boxes", type="container", max_agents=2, label_sets=(label_set,))
+
+
+def until(condition):
+    with gevent.Timeout(5, AssertionError("condition does not come true")):
+        while not condition():
+            gevent.sleep(0.005)
+
+
+def found(one):
+    return [event for event in one.told if isinstance(event, AgentsFound)]
+
+
+def left_running(tmp_path):
+    """An agent that a former start of the worker left."""
+    backend = FakeBackend(
+        boxes(), owner=OWNER, state_dir=str(tmp_path / "scalers"), report=lambda event: None
+    )
+    backend.launch(
+        LaunchSpec(agent_id=AGENT, scaler=boxes(), label_set=boxes().label_sets[0], env={})
+    )
+    backend.close()
+
+
+def test_its_agents_are_found_and_can_be_reaped_and_then_it_is_forgotten(made, tmp_path):
+    made(boxes())
+    left_running(tmp_path)
+    later = made()
+    assert later.told[0] == AgentsSought(["boxes"], True)
+    until(lambda: found(later))
+    assert [one.agent_id for one in found(later)[0].agents] == [AGENT]
+    later.adopt(AGENT, "boxes")
+    watching = gevent.spawn(later.watch_left_behind)
+    gevent.sleep(0.1)
+    assert not watching.ready(), "an agent of it lives"
+    later.reap(ReapAgent(agent_id=AGENT, scaler="boxes", grace_s=0.0))
+    watching.join(5)
+    assert watching.ready()
+    ends = [event.event.kind for event in later.told if isinstance(event, BackendReported)]
+    assert ends[-1] is EventKind.EXITED
+    assert made().told == [AgentsSought([], True)]
+
+
+def test_one_that_is_configured_again_is_nothing_special(made, tmp_path):
+    made(boxes())
+    later = made(boxes())
+    until(lambda: found(later))
+    gevent.spawn(later.watch_left_behind).join(5)
+    assert [event.scaler for event in found(later)] == ["boxes"]
