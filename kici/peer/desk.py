@@ -59,6 +59,7 @@ class PeerDesk:
         self.relaying = Relaying(shell, offers)
         self._confirmed: list[JobKey] = []
         self.changed = Event()  # offers may have a new deadline
+        self.refused = Event()  # the disk did not take a report
         self.disk = Disk()
         self.coordinators: Mapping[str, Coordinator] = {}
         self.collections: Collections | None = None
@@ -224,6 +225,7 @@ class PeerDesk:
             # Sent anyway; the pool keeps its row until the disk takes the record.
             text = "Failed to persist terminal job status to outbox"
             log.error(text, extra={**fields, "error": str(error)})
+            self.refused.set()
         else:
             log.info("Persisted terminal job status to durable outbox", extra=fields)
             self._shell.tell("pool", JobStored(key=key))

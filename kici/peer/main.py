@@ -213,8 +213,11 @@ class Peer:
         warn_at = time.monotonic() + _AGE_WARNING_S
         shown = (0, 0)
         while True:
-            unwritten = self._outbox.has_unwritten
-            gevent.sleep(_RETRY_S if unwritten or self._spool.n_bytes else _HOUSEKEEPING_S)
+            if self._outbox.has_unwritten or self._spool.n_bytes:
+                gevent.sleep(_RETRY_S)
+            else:
+                self._desk.refused.wait(_HOUSEKEEPING_S)
+            self._desk.refused.clear()
             self._desk.disk.put(self._tidy_outbox)
             self._credentials.write_pending()
             if (self._spool.n_bytes, self._spool.n_lost_lines) != shown:

@@ -119,3 +119,10 @@ def test_a_promise_that_cannot_be_deleted_keeps_the_pools_row(desk, monkeypatch)
     desk.disk.in_thread(desk._outbox.retry_unwritten)
     finish(desk)
     assert desk._shell.stored() == [[]]
+
+
+# P53
+def test_a_report_that_the_disk_refused_wakes_the_housekeeper(desk, monkeypatch):
+    with full_disk(monkeypatch):
+        finish(desk)
+    assert desk.refused.is_set()
