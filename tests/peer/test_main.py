@@ -12,6 +12,7 @@ from kici.contracts.link import JobKey
 from kici.contracts.link import jobs as link_jobs
 from kici.contracts.link.lifecycle import ChildReady, DrainState, Hello, Leave, SnapshotRequest
 from kici.contracts.link.views import PeerState
+from tests.support import offers
 from tests.support.peer_child import PeerChild
 from tests.support.ports import free_port
 from tests.support.scripted_coordinator import Closed, ScriptedCoordinator
@@ -35,24 +36,8 @@ def keep_credential(tmp_path, credential="ab" * 32, instance_id="worker-7"):
 
 
 def reroute(job_id="j1", run_id="r1", message_id="m1", **changes):
-    return {
-        "type": "job.reroute",
-        "messageId": message_id,
-        "jobId": job_id,
-        "runId": run_id,
-        "deliveryId": "d",
-        "routingKey": "k",
-        "event": "push",
-        "action": None,
-        "payload": {},
-        "jobName": "build",
-        "workflowName": "ci",
-        "runsOnLabels": [["linux"]],
-        "triedConnections": ["coord-a"],
-        "maxHops": 3,
-        "coordinatorId": "coord-a",
-        "jobConfig": {"secrets": {"S": "hunter2-secret"}},
-    } | changes
+    secrets = {"jobConfig": {"secrets": {"S": "hunter2-secret"}}}
+    return offers.reroute(job_id, run_id, messageId=message_id, **(secrets | changes))
 
 
 def terminal(job_id="j1", run_id="r1", state="success", **data):

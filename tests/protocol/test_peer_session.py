@@ -28,6 +28,7 @@ from kici.protocol.peer_actions import (
 from kici.protocol.peer_link import PeerLink
 from kici.protocol.peer_session import PeerSession
 from kici.protocol.settings_pull import SettingsPull
+from tests.support.offers import reroute
 
 TOKEN = "kici_join_v1.eyJ9." + "c0" * 32
 AGENT = AgentSlot(
@@ -287,23 +288,7 @@ def test_settings_are_pulled_once_at_a_time_and_only_newer_ones_adopted():
     assert old.say(beat) == []
 
 
-REROUTE = {
-    "type": "job.reroute",
-    "messageId": "m",
-    "jobId": "j",
-    "runId": "r",
-    "deliveryId": "d",
-    "routingKey": "k",
-    "event": "push",
-    "action": None,
-    "payload": {},
-    "jobName": "n",
-    "workflowName": "w",
-    "runsOnLabels": [["linux"]],
-    "triedConnections": ["coord-a"],
-    "maxHops": 3,
-    "coordinatorId": "coord-a",
-}
+REROUTE = reroute("j", "r", messageId="m")
 
 
 # P38

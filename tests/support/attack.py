@@ -20,6 +20,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.support import offers
 from tests.support.house import House
 from tests.support.scripted_coordinator import ScriptedCoordinator, Worker
 from tests.support.waiting import wait_for
@@ -122,6 +123,19 @@ class Agent:
         self.socket.close()
 
 
+def reroute(job_id: str, **changes: Any) -> dict[str, Any]:
+    """A ``job.reroute`` for an agent with the label ``scripted``."""
+    job = {
+        "messageId": f"m-{job_id}",
+        "runsOnLabels": [["scripted"]],
+        "jobConfig": {"native": {"version": 1, "steps": [{"run": "true"}]}},
+        "repoUrl": "file:///nowhere",
+        "ref": "main",
+        "sha": "0" * 40,
+    }
+    return offers.reroute(job_id, **(job | changes))
+
+
 def registration(agent_id: str, labels: Any, **more: Any) -> dict[str, Any]:
     return {
         "type": "agent.register",
@@ -131,31 +145,6 @@ def registration(agent_id: str, labels: Any, **more: Any) -> dict[str, Any]:
         "platform": "linux",
         "arch": "x64",
     } | more
-
-
-def reroute(job_id: str, **changes: Any) -> dict[str, Any]:
-    """A ``job.reroute`` for an agent with the label ``scripted``."""
-    return {
-        "type": "job.reroute",
-        "messageId": f"m-{job_id}",
-        "jobId": job_id,
-        "runId": "r1",
-        "deliveryId": "d",
-        "routingKey": "k",
-        "event": "push",
-        "action": None,
-        "payload": {},
-        "jobName": "build",
-        "workflowName": "ci",
-        "runsOnLabels": [["scripted"]],
-        "triedConnections": ["coord-a"],
-        "maxHops": 3,
-        "coordinatorId": "coord-a",
-        "jobConfig": {"native": {"version": 1, "steps": [{"run": "true"}]}},
-        "repoUrl": "file:///nowhere",
-        "ref": "main",
-        "sha": "0" * 40,
-    } | changes
 
 
 class Siege:

@@ -43,6 +43,7 @@ from kici.pool.core import PoolCore
 from kici.pool.events import AgentLost, AgentRegistered, AgentSaid, BackendReported, Tick
 from kici.pool.scalers.base import BackendEvent, EventKind
 from kici.protocol.machine import Note, Tell
+from tests.support import offers
 
 OWNER = "ws://coordinator:4000"
 WALL = 1_700_000_000.0
@@ -82,28 +83,17 @@ def key(job="j1", run="r1", owner=OWNER):
 
 
 def reroute(job="j1", run="r1", labels=("linux",), *, drop=(), **more):
-    message = {
-        "type": "job.reroute",
-        "messageId": f"offer-{job}",
-        "jobId": job,
-        "runId": run,
-        "deliveryId": "d",
-        "routingKey": "k",
-        "event": "push",
-        "action": None,
-        "payload": {},
-        "jobName": "build",
-        "workflowName": "ci",
+    ours = {
         "runsOnLabels": [list(labels)],
         "triedConnections": ["coord-1"],
-        "maxHops": 3,
         "coordinatorId": "coord-1",
         "requestId": "req-1",
         "jobConfig": {"name": "build", "secrets": {"TOKEN": "s3cr3t"}},
         "repoUrl": "https://example.org/shop.git",
         "ref": "main",
         "sha": "4f0c",
-    } | more
+    }
+    message = offers.reroute(job, run, **(ours | more))
     return json.dumps({k: v for k, v in message.items() if k not in drop}).encode()
 
 
