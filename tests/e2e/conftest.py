@@ -1,5 +1,7 @@
 """A started house per test, in the test's own directory."""
 
+import contextlib
+
 import pytest
 
 from tests.support.house import House
@@ -14,10 +16,10 @@ def house(tmp_path):
     assert not built.agents(), "agents left behind"
 
 
-@pytest.fixture
-def linked(tmp_path):
-    """A house whose coordinator link goes through a proxy."""
-    house = House(tmp_path)
+@contextlib.contextmanager
+def behind_proxy(directory, **env):
+    """A house whose coordinator link goes through a proxy; ``env`` is the worker's."""
+    house = House(directory, env=env)
     proxy = Proxy(house.coordinator_port)
     house.link_port = proxy.port
     house.proxy = proxy
@@ -26,4 +28,10 @@ def linked(tmp_path):
     finally:
         house.close()
         proxy.close()
+
+
+@pytest.fixture
+def linked(tmp_path):
+    with behind_proxy(tmp_path) as house:
+        yield house
     assert not house.agents(), "agents left behind"

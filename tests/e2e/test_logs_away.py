@@ -6,23 +6,16 @@ import time
 import pytest
 
 from tests.chaos.real_check import GAP
+from tests.e2e.conftest import behind_proxy
 from tests.support.house import House
-from tests.support.proxy import Proxy
 from tests.support.waiting import wait_for
 
 
 @pytest.fixture
 def small_spool(tmp_path):
     """64 KiB of spool, and a proxy before the coordinator."""
-    house = House(tmp_path, env={"KICI_LOG_SPOOL_MAX": "64k"})
-    proxy = Proxy(house.coordinator_port)
-    house.link_port = proxy.port
-    house.proxy = proxy
-    try:
-        yield house.start()
-    finally:
-        house.close()
-        proxy.close()
+    with behind_proxy(tmp_path, KICI_LOG_SPOOL_MAX="64k") as house:
+        yield house
 
 
 # P63
