@@ -8,8 +8,9 @@ one the agent lives until it is reaped.
 """
 
 import gevent
+import pytest
 
-from kici.pool.scalers.base import KILL_S, EventKind
+from kici.pool.scalers.base import KILL_S, CleaningBudget, EventKind
 from tests.support.waiting import until
 
 FINAL = (EventKind.FAILED, EventKind.EXITED)
@@ -17,7 +18,7 @@ GRACE_S = 1.0
 
 
 class BackendContract:
-    """Rules 1-6, and health."""
+    """Rules 1-7, and health."""
 
     def kinds(self, bench, agent_id):
         known = (EventKind.STARTED, *FINAL)
@@ -85,6 +86,16 @@ class BackendContract:
         assert self.kinds(bench, agent) == [EventKind.STARTED]
         backend.reap(agent, GRACE_S)
         until(lambda: len(self.kinds(bench, agent)) == 2, GRACE_S + KILL_S + 5)
+
+    @pytest.mark.parametrize("owner", ["me", "another"])
+    def test_cleaning_leaves_a_living_agent_alone(self, bench, owner):
+        _, agent = self.started(bench)
+        everything = CleaningBudget(
+            images_max_age_s=1e-6, images_max_bytes=1, agents_max_age_s=1e-6
+        )
+        bench.make(owner=owner).clean(everything)
+        assert self.kinds(bench, agent) == [EventKind.STARTED]
+        assert [one.agent_id for one in bench.make().found()] == [agent]
 
     def test_close_ends_no_agent(self, bench):
         backend, agent = self.started(bench)
