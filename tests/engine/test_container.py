@@ -434,6 +434,8 @@ def test_an_isolated_agent_reaches_the_worker_and_nothing_else_of_the_host(isola
 # S112
 def test_rules_of_addresses_that_no_container_has_are_swept(isolated):
     agent = isolated.started()
+    _watch, poll = isolated.backend._helpers
+    poll.kill()  # it would sweep at any moment
     address = isolated.backend._calls.address(f"kici-{agent}")
     isolation = isolated.backend._yard.isolation
     isolation.admit("172.30.9.9", None, "ws://x:1/ws")
