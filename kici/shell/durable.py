@@ -5,6 +5,7 @@ Errors are ``OSError`` of the step that failed; a failed write leaves the old fi
 
 import contextlib
 import os
+import socket
 from pathlib import Path
 
 #: Suffix of a file that is not finished; readers ignore it, writers overwrite it.
@@ -124,7 +125,9 @@ def _synced_directory(path: str | Path) -> bool:
         try:
             os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            # Not os.close: gevent's (25.8 on) leaves all but regular files to a later turn of
+            # the loop, and the loop of a thread that has one never turns.
+            socket.close(descriptor)
     except OSError:
         return False
     return True

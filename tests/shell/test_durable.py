@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +53,39 @@ def test_make_directory_makes_private_parents_and_leaves_existing_ones(tmp_path)
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "x" / "y").stat().st_mode) == 0o700
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+_IN_A_THREAD_WITH_A_HUB = """
+from gevent import monkey
+monkey.patch_all()
+import os, sys
+import gevent
+from kici.shell import durable
+
+def sync():
+    gevent.sleep(0)  # as a contended lock does: from now on this thread has a hub
+    durable.sync_directory(sys.argv[1])
+
+for _ in range(5):
+    gevent.get_hub().threadpool.apply(sync)
+    gevent.sleep(0.01)
+same = os.stat(sys.argv[1]).st_ino
+found = 0
+for number in range(3, 100):
+    try:
+        found += os.fstat(number).st_ino == same
+    except OSError:
+        pass
+print(found)
+"""
+
+
+def test_a_synced_directory_is_closed_in_a_thread_whose_loop_never_turns(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _IN_A_THREAD_WITH_A_HUB, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
