@@ -26,12 +26,15 @@ StartResponse = Callable[..., Any]
 UNKNOWN_HOST = Answer(
     b'{"error":"unknown Host; see KICI_ALLOWED_HOSTS"}', JSON, "421 Misdirected Request"
 )
+#: What a probe imports when it is asked for the first time.
+LATE = {"/metrics": "prometheus_client.exposition"}
 CRASHED = Answer(b'{"error":"Internal server error"}', JSON, "500 Internal Server Error")
 NOT_FOUND = Answer(b"404 Not Found", "text/plain; charset=UTF-8", "404 Not Found")
 
 
 class Door:
-    """The WSGI application of the port. Owns: the Flask application, once there is one."""
+    """The WSGI application of the port. Owns: the Flask application, once there is one, and
+    who may import."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -39,6 +42,7 @@ class Door:
         self._own = tuple(name.lower() for name in names)
         base = "/" + desk.settings.base_path.strip("/")
         self._probes = {base.rstrip("/") + path: probe for path, probe in PROBES.items()}
+        self._late = {base.rstrip("/") + path: name for path, name in LATE.items()}
         self._pages: Any = None
         self._loading = BoundedSemaphore()
 
@@ -65,6 +69,10 @@ class Door:
         if probe is None or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return None
         try:
+            if name := self._late.get(environ["PATH_INFO"]):
+                with self._loading:
+                    _load(name)
+                self._late.pop(environ["PATH_INFO"], None)
             return probe(self._desk, environ.get("QUERY_STRING", ""))
         except Exception as error:  # noqa: BLE001 - one answer, as Flask's views have it
             logger.error("Unhandled request error", exc_info=error)
@@ -73,8 +81,13 @@ class Door:
     def _flask(self) -> Any:
         if self._pages is None:
             with self._loading:
-                # In a thread: it takes seconds on a small board, and meanwhile probes and the
-                # sockets of agents must go on.
-                module = gevent.get_hub().threadpool.apply(import_module, ("kici.web.app",))
+                module = _load("kici.web.app")
                 self._pages = self._pages or module.make_app(self._desk, self._own)
         return self._pages
+
+
+def _load(name: str) -> Any:
+    """In a thread: Flask takes seconds on a small board, and meanwhile probes and the sockets
+    of agents must go on. One at a time: a greenlet that waits for a module that a thread
+    imports is never woken by gevent 24.11 on Python 3.13 (Debian 13)."""
+    return gevent.get_hub().threadpool.apply(import_module, (name,))

@@ -21,8 +21,10 @@ def status_of(connection: socket.socket) -> int:
 # W64, W66
 def test_probes_are_answered_while_the_first_page_is_being_prepared(web: WebChild) -> None:
     pages = [ask(web, "/") for _ in range(4)]
+    scrapes = [ask(web, "/metrics") for _ in range(2)]
     for path in ("/health", "/ready", "/metrics"):
         assert web.request("GET", path)[0] == 200
+    assert [status_of(scrape) for scrape in scrapes] == [200] * 2
     assert [status_of(page) for page in pages] == [200] * 4
 
 
