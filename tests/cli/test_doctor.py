@@ -85,6 +85,7 @@ def test_a_healthy_worker_has_nothing_that_failed_but_its_scalers(
     assert time.monotonic() - start < 3
     seen = outcomes(ran)
     assert len(seen) >= 25
+    seen.pop("load")  # is the machine's, which runs other tests
     assert [name for name, outcome in seen.items() if outcome == "fail"] == ["scalers"]
     assert "hidden" not in ran.out
 
