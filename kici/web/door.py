@@ -7,11 +7,7 @@ imported by the first request that is not a probe.
 import logging
 import socket
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from typing import Any
-
-import gevent
-from gevent.lock import BoundedSemaphore
 
 from kici.web.desk import Desk
 from kici.web.probes import JSON, PROBES, Answer
@@ -26,15 +22,12 @@ StartResponse = Callable[..., Any]
 UNKNOWN_HOST = Answer(
     b'{"error":"unknown Host; see KICI_ALLOWED_HOSTS"}', JSON, "421 Misdirected Request"
 )
-#: What a probe imports when it is asked for the first time.
-LATE = {"/metrics": "prometheus_client.exposition"}
 CRASHED = Answer(b'{"error":"Internal server error"}', JSON, "500 Internal Server Error")
 NOT_FOUND = Answer(b"404 Not Found", "text/plain; charset=UTF-8", "404 Not Found")
 
 
 class Door:
-    """The WSGI application of the port. Owns: the Flask application, once there is one, and
-    who may import."""
+    """The WSGI application of the port. Owns: the Flask application, once there is one."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -42,9 +35,7 @@ class Door:
         self._own = tuple(name.lower() for name in names)
         base = "/" + desk.settings.base_path.strip("/")
         self._probes = {base.rstrip("/") + path: probe for path, probe in PROBES.items()}
-        self._late = {base.rstrip("/") + path: name for path, name in LATE.items()}
         self._pages: Any = None
-        self._loading = BoundedSemaphore()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         def start(status: str, headers: Headers, *error: Any) -> Any:
@@ -69,10 +60,6 @@ class Door:
         if probe is None or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return None
         try:
-            if name := self._late.get(environ["PATH_INFO"]):
-                with self._loading:
-                    _load(name)
-                self._late.pop(environ["PATH_INFO"], None)
             return probe(self._desk, environ.get("QUERY_STRING", ""))
         except Exception as error:  # noqa: BLE001 - one answer, as Flask's views have it
             logger.error("Unhandled request error", exc_info=error)
@@ -80,14 +67,10 @@ class Door:
 
     def _flask(self) -> Any:
         if self._pages is None:
-            with self._loading:
-                module = _load("kici.web.app")
-                self._pages = self._pages or module.make_app(self._desk, self._own)
+            # Not in a thread, although everything waits meanwhile, seconds on a small board:
+            # a greenlet that wants a module which a thread imports is never woken by gevent
+            # 24.11 on Python 3.13 (Debian 13).
+            from kici.web.app import make_app
+
+            self._pages = make_app(self._desk, self._own)
         return self._pages
-
-
-def _load(name: str) -> Any:
-    """In a thread: Flask takes seconds on a small board, and meanwhile probes and the sockets
-    of agents must go on. One at a time: a greenlet that waits for a module that a thread
-    imports is never woken by gevent 24.11 on Python 3.13 (Debian 13)."""
-    return gevent.get_hub().threadpool.apply(import_module, (name,))

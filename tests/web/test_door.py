@@ -19,7 +19,7 @@ def status_of(connection: socket.socket) -> int:
 
 
 # W64, W66
-def test_probes_are_answered_while_the_first_page_is_being_prepared(web: WebChild) -> None:
+def test_probes_and_pages_that_come_together_are_all_answered(web: WebChild) -> None:
     pages = [ask(web, "/") for _ in range(4)]
     scrapes = [ask(web, "/metrics") for _ in range(2)]
     for path in ("/health", "/ready", "/metrics"):
