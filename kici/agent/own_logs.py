@@ -17,7 +17,6 @@ from kici.agent import facts
 from kici.agent.redact import Redactor
 from kici.agent.settings import AgentSettings
 from kici.redaction import redact
-from kici.shell.zip_writer import ZipWriter
 
 #: Lines kept, and of each the beginning: 200 KB at the most, a tenth of it as a rule.
 MAX_LINES = 500
@@ -58,6 +57,8 @@ def bundle(
     started_at: float,
 ) -> bytes:
     """A ZIP of a few kilobytes. ``mask`` hides what the running job must not show."""
+    from kici.shell.zip_writer import ZipWriter  # rarely wanted, 1 MB
+
     own = Redactor([settings.token] if settings.token else [])
 
     def hidden(text: str) -> Iterator[bytes]:

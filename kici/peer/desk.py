@@ -1,4 +1,4 @@
-"""Jobs between the pool, the outbox and the coordinators: the peer's middle (house.md 3)."""
+"""Jobs between the pool, the outbox and the coordinators: the peer's middle."""
 
 import contextlib
 import logging

@@ -1,4 +1,4 @@
-"""The peer process: the worker's side of every coordinator link (house.md 1-3)."""
+"""The peer process: the worker's side of every coordinator link."""
 
 import logging
 import os

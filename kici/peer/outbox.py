@@ -1,4 +1,4 @@
-"""What we promised a coordinator and it has not confirmed as ended, on disk (house.md 2).
+"""What we promised a coordinator and it has not confirmed as ended, on disk.
 
 Every call that writes returns after fsync; it blocks, so the peer calls it in a thread, and
 whatever iterates works on a copy. No

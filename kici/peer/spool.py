@@ -1,4 +1,4 @@
-"""The bounded log spool while coordinators are away or slow (house.md 3.6, P63).
+"""The bounded log spool while coordinators are away or slow (P63).
 
 Frames are kept in order, per coordinator, in files; memory holds only counts. What does not
 fit is counted per job, and a line in the log says how much is missing and where.

@@ -1,4 +1,4 @@
-"""What the pool publishes: capacity, agents, jobs (house.md section 2, peer spec 4.4)."""
+"""What the pool publishes: capacity, agents, jobs (peer spec 4.4)."""
 
 import re
 

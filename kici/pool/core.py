@@ -1,4 +1,4 @@
-"""The heart of the pool: one object, events in, actions out (house.md sections 3 and 5)."""
+"""The heart of the pool: one object, events in, actions out."""
 
 from collections.abc import Callable
 

@@ -69,7 +69,7 @@ class AgentsSought(Event, frozen=True):
 
 
 class AgentsFound(Event, frozen=True):
-    """What a backend found at start, with our owner mark (house.md section 3); maybe nothing.
+    """What a backend found at start, with our owner mark; maybe nothing.
     Not ``certain``: it could not look, so there may be more."""
 
     scaler: str

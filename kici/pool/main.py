@@ -1,4 +1,4 @@
-"""The pool process: the core, the agents' sockets, the backends, one loop (house.md 5)."""
+"""The pool process: the core, the agents' sockets, the backends, one loop."""
 
 import logging
 import os
@@ -63,7 +63,7 @@ _scalers = msgspec.json.Decoder(ScalerConfig)
 
 
 def run(boot: ChildBoot) -> int:
-    """The pool's life; the exit code (house.md section 1)."""
+    """The pool's life; the exit code."""
     shell = ChildShell(boot)
     try:
         pool = Pool(shell)

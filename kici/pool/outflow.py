@@ -1,4 +1,4 @@
-"""The flow of job messages to the peer: in order per job, logs on credit (house.md 3.6)."""
+"""The flow of job messages to the peer: in order per job, logs on credit."""
 
 from collections import deque
 from collections.abc import Callable

@@ -41,7 +41,7 @@ class AgentConnection(Protocol):
     def close(self, code: int, reason: str) -> None: ...
 
     def pause(self) -> None:
-        """Stop reading this agent: TCP does the rest (no log credit, house.md 3.6)."""
+        """Stop reading this agent: TCP does the rest (no log credit)."""
 
     def resume(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Every deadline of the core, in one place (house.md habit 7)."""
+"""Every deadline of the core, in one place."""
 
 from kici.contracts.states import WAITING, AgentState, JobState
 from kici.contracts.wire.agent.jobs import JobCancel

@@ -1,4 +1,4 @@
-"""Actions wait here for their turn, and agents for the actions (house.md section 5)."""
+"""Actions wait here for their turn, and agents for the actions."""
 
 from collections import deque
 from collections.abc import Callable, Sequence

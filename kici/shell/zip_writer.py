@@ -1,13 +1,16 @@
 """Writes a ZIP block by block, so that its size is no matter of memory.
 
-For threads: no gevent, nothing shared. ``stopped()`` is asked before each block, so that
+For threads: no gevent, nothing shared; imported late, by a greenlet, because zipfile with its
+compressors is 1 MB that is rarely wanted. ``stopped()`` is asked before each block, so that
 nobody waits for a bundle that is not wanted any more.
 """
 
 import json
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipInfo
 
 from kici.protocol.bundle_pieces import BundleFailed
 from kici.redaction import redact
@@ -22,15 +25,11 @@ class ZipWriter:
     """Owns: a ZIP in ``file``, which stays open. Complete once ``close`` was called."""
 
     def __init__(self, file: BinaryIO, stopped: Callable[[], bool] = lambda: False) -> None:
-        import zipfile  # with its compressors 1 MB that is rarely wanted
-
         self._stopped = stopped
-        self._archive = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
+        self._archive = zipfile.ZipFile(file, "w", ZIP_DEFLATED, compresslevel=_LEVEL)
 
     def add(self, name: str, blocks: Iterable[bytes], *, packed: bool = False) -> int:
         """One entry; its size in bytes. ``packed``: it is a ZIP itself, keep it as it is."""
-        from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipInfo
-
         info = ZipInfo(name, _now())
         info.external_attr = 0o600 << 16
         info.compress_type = ZIP_STORED if packed else ZIP_DEFLATED

@@ -217,7 +217,7 @@ class ContainerBackend:
                 self._reconcile()
 
     def _reconcile(self) -> None:
-        """Compare what we think with what is (house.md section 2: the engine owns the fact)."""
+        """Compare what we think with what is (the engine owns the fact)."""
         up = [agent for agent in self._agents.values() if agent.up]
         try:
             seen = self._calls.mine()
