@@ -63,7 +63,7 @@ def test_a_thousand_secrets_and_much_output_stay_affordable(worker, start_agent)
     command = "seq 1 200000; echo secret-number-00999"
     side, end = run(worker, start_agent, [{"run": command}], secrets=secrets)
     assert end["state"] == "success"
-    assert end["data"]["durationMs"] < 15_000
+    assert end["data"]["durationMs"] < 60_000  # its square would be hours
     assert "secret-number-00999" not in said(side)
 
 
@@ -73,5 +73,5 @@ def test_a_repeated_secret_in_repeated_output_is_no_trap(worker, start_agent):
     command = "head -c 5000000 /dev/zero | tr '\\0' a; echo"
     side, end = run(worker, start_agent, [{"run": command}], secrets={"S": "a" * 3000})
     assert end["state"] == "success"
-    assert end["data"]["durationMs"] < 15_000
+    assert end["data"]["durationMs"] < 60_000  # its square would be hours
     assert "aaaa" not in said(side)
