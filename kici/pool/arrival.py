@@ -12,7 +12,7 @@ from kici.pool.events import AgentRegistered
 from kici.pool.jobs import Job
 from kici.pool.progress import scaler_event
 from kici.pool.scaling import Target, gate_of
-from kici.pool.staff import settle, stop, vanish
+from kici.pool.staff import let_go, settle, vanish
 from kici.protocol.labels import canonical_set
 
 #: How long the jobs of a lost static agent wait for it (A76).
@@ -172,7 +172,7 @@ def cut_off(board: Board, agent: Agent, reason: str, now: float) -> None:
     _free_held(board, agent, now)
     settle(board, agent, now)
     if not agent.jobs and agent.state is not AgentState.STOPPING:
-        stop(board, agent, now, reason)
+        let_go(board, agent, now, reason)
 
 
 def ended(board: Board, agent: Agent, reason: str, now: float) -> None:

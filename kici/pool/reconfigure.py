@@ -9,7 +9,7 @@ from kici.contracts.states import AgentState
 from kici.pool.agents import Agent
 from kici.pool.board import Board
 from kici.pool.scaling import ON_THE_WAY, Target
-from kici.pool.staff import stop
+from kici.pool.staff import let_go, stop
 from kici.pool.supply import n_warm
 
 
@@ -19,7 +19,7 @@ def reconfigured(board: Board, scalers: ScalerConfig, now: float) -> None:
     for agent in board.agents:
         _find_again(board, agent, made_from[agent.agent_id])
         if _unwanted(agent) and board.scaling.target(agent.scaler, agent.label_set) is None:
-            stop(board, agent, now, "its scaler or label set was removed")
+            let_go(board, agent, now, "its scaler or label set was removed")
     for target in board.scaling.targets():
         _shrink(board, target, now)
     board.capacity_dirty = board.changed = True

@@ -30,15 +30,9 @@ def settle(board: Board, agent: Agent, now: float) -> None:
         if state is AgentState.IDLE and agent.deadline is None and agent.scaler is not None:
             agent.deadline = now + _idle_limit(board, agent)
         if state is AgentState.IDLE and agent.connection_id is None:
-            stop(board, agent, now, "its connection is gone")
-        elif (
-            state is AgentState.IDLE
-            and agent.scaler is not None
-            and agent.used
-            # Until the peer has stored the end, the agent is the only other one who knows it.
-            and not unstored(board, agent.agent_id)
-        ):
-            stop(board, agent, now, "its job has ended")
+            let_go(board, agent, now, "its connection is gone")
+        elif state is AgentState.IDLE and agent.scaler is not None and agent.used:
+            let_go(board, agent, now, "its job has ended")
     board.agent_changed(agent)
 
 
@@ -52,6 +46,13 @@ def _idle_limit(board: Board, agent: Agent) -> float:
     if agent.warm and scaler is not None and scaler.warm_pool.enabled:
         return scaler.warm_pool.idle_timeout_s
     return IDLE_S
+
+
+def let_go(board: Board, agent: Agent, now: float, reason: str) -> None:
+    """``stop`` an agent that has nothing to do, unless it is the only one besides our memory
+    who knows the end of its job: once that is stored, ``settle`` comes here again."""
+    if agent.scaler is None or not unstored(board, agent.agent_id):
+        stop(board, agent, now, reason)
 
 
 def stop(board: Board, agent: Agent, now: float, reason: str, grace_s: float = GRACE_S) -> None:

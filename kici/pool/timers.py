@@ -12,7 +12,7 @@ from kici.pool.jobs import Job
 from kici.pool.launches import launch_failed
 from kici.pool.orphans import ORPHAN_AFTER_S, look_for_orphans
 from kici.pool.scaling import ON_THE_WAY
-from kici.pool.staff import close, stop, vanish
+from kici.pool.staff import close, let_go, stop, vanish
 from kici.pool.supply import n_warm
 
 #: Close code for an agent that does not answer (agent spec 1.10).
@@ -201,6 +201,6 @@ def _idle_due(board: Board, agent: Agent, now: float) -> None:
     if wanted and target is not None and pool is not None and n_warm(board, target) <= pool.size:
         agent.deadline = now + _WARM_CHECK_S
         return
-    if agent.warm:
+    if agent.warm and not agent.used:
         board.counts.warm_reaped[agent.scaler or ""] += 1
-    stop(board, agent, now, "nobody needs it")
+    let_go(board, agent, now, "nobody needs it")

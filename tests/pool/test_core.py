@@ -465,6 +465,24 @@ def test_an_end_that_is_said_again_before_it_is_stored_frees_the_slot():
     assert len(world.dispatches()) == 2
 
 
+# A90
+@pytest.mark.parametrize("lost", [False, True], ids=["idle for long", "its link breaks"])
+def test_an_agent_whose_end_is_not_stored_is_not_stopped(lost):
+    """It and our memory are the only ones who know the end: both may not go."""
+    world = World(scaler())
+    world.offer()
+    agent = world.arrive()
+    world.run(agent)
+    world.end(agent=agent)
+    if lost:
+        world.lose(agent)
+    world.wait(60)
+    assert world.reaped == []
+    world.store()
+    world.wait(1)
+    assert [one.agent_id for one in world.reaped] == [agent]
+
+
 # A79 A80
 def test_job_in_flight_is_not_stopped_before_the_open_records_have_come():
     world = World(outbox=False)
