@@ -136,7 +136,7 @@ class AgentClient(AgentRegistering):
         self._timers.clear("answer", "heartbeat", "ping", "silence", "confirm", "idle")
         if code == CLOSE_REFUSED:
             return self._refused(reason, now)
-        if self._exit is not None and self._job is None:
+        if self._exit is not None and self._job is None and not self.outbox.jobs_ended():
             return self._leave_now()
         delay = backoff_s(self._n_attempts, self._random())
         self._n_attempts += 1

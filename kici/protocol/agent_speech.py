@@ -222,6 +222,8 @@ class AgentSpeech:
             return self._leave_now()
         if len(self.outbox) and (self.registered or self._timers.is_set("stop")):
             return []
+        if self.outbox.jobs_ended():
+            return []  # perhaps nobody else knows it: for the next worker, or until we abandon
         return self._leave_now()
 
     def _leave_now(self) -> Actions:

@@ -8,6 +8,7 @@ import pytest
 from kici.protocol.agent_client import AgentClient
 from kici.protocol.agent_outbox import MAX_LOG_BYTES
 from kici.protocol.agent_speech import (
+    ABANDON_S,
     EXIT_ABANDONED,
     EXIT_OK,
     EXIT_REFUSED,
@@ -367,6 +368,22 @@ def test_a_managed_agent_waits_for_its_unconfirmed_end_before_it_leaves():
         driver.tick_until(Exit, 20)
     driver.take(driver.machine.ponged(driver.now))
     assert only(driver.actions, Exit)[0].code == EXIT_OK
+
+
+# A90
+def test_an_idle_agent_takes_its_unconfirmed_end_to_the_next_worker():
+    """Its worker died before the end was stored: it must not leave because it was idle."""
+    driver = Driver(scaler_managed=True)
+    driver.connect()
+    driver.dispatch()
+    driver.machine.job_finished("success", {}, driver.now)
+    driver.machine.job_cleaned(driver.now)
+    with pytest.raises(AssertionError):
+        driver.tick_until(Exit, 20)
+    driver.take(driver.machine.lost("gone", driver.now))
+    seconds, leaving = driver.tick_until(Exit, ABANDON_S + 1)
+    assert seconds == ABANDON_S
+    assert leaving.code == EXIT_ABANDONED
 
 
 # A99
