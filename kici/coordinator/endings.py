@@ -53,7 +53,6 @@ class Endings:
     def move_elsewhere(self, job: HeldJob, reason: str, now: float) -> None:
         """C47: the holder drops it; others get it; with nobody left it fails."""
         self._placement.take_away(job, "moved", reason)
-        self._placement.requeue(job, now)
         if self._placement.offer(job, now) or self._placement.can_wait(job):
             return
         self.end(

@@ -117,10 +117,10 @@ class Placement:
         if peer is not None:
             self._count_nak(job, peer, reason, now)
         self._rows.attempt(job.job_id, job.holder or "", "refused", reason)
-        job.ack_until = None
         if job.state is HeldState.CANCELLING:
+            job.ack_until = None
             return job
-        self.requeue(job, now)
+        self.requeue(job)
         self.offer(job, now)
         return None
 
@@ -131,24 +131,27 @@ class Placement:
         if peer is not None:
             self._count_nak(job, peer, "no answer within 15 s", now)
         self.take_away(job, "timeout", "job.reroute was not acknowledged")
-        self.requeue(job, now)
         self.offer(job, now)
 
     def take_away(self, job: HeldJob, outcome: str, reason: str) -> None:
-        """Tell the holder to drop ``job`` and remember that it may have it."""
+        """The job is ours again; the holder, which may have it, shall drop it and never gets
+        it again. ``StoreError``: it is still the holder's, and knows of nothing."""
         holder = job.holder or ""
-        job.burned.add(holder)
         self._rows.attempt(job.job_id, holder, outcome, reason)
+        self.requeue(job)
+        job.burned.add(holder)
         self._say_cancel(holder, job.run_id, job.job_id, reason)
 
-    def requeue(self, job: HeldJob, now: float) -> None:
-        """Nobody has it any more: it is ours."""
+    def requeue(self, job: HeldJob) -> None:
+        """Nobody has it any more: it is ours. Durable first: after a restart we must not wait
+        for a holder that has forgotten it."""
+        self._rows.move(job.job_id, HeldState.QUEUED, None)
+        self._rows.commit()
         self._registry.release(job.holder, job.job_id)
         job.holder = None
         job.message_id = ""
         job.ack_until = job.spawn_until = job.gone_until = job.ends_at = None
         job.move(HeldState.QUEUED)
-        self._rows.move(job.job_id, HeldState.QUEUED, None)
 
     def drop(self, job: HeldJob) -> None:
         """It has ended."""

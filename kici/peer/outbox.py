@@ -197,8 +197,10 @@ class Outbox:
         return [r.key for r in list(self._records.values()) if r.state_open == is_open]
 
     def state(self, rev: int) -> OutboxState:
+        """An end that is in memory only counts as open: a new pool must keep the agent that
+        knows it, too, and whatever else it says, the first end counts."""
         everything = list(self._records.values())
-        held = [r for r in everything if r.state_open]
+        held = [r for r in everything if r.state_open or r.unwritten is not None]
         return OutboxState(
             rev=rev,
             open=tuple(OpenJob(key=r.key, accepted_at=r.at) for r in held),

@@ -350,3 +350,16 @@ def test_the_first_end_of_a_job_counts(make):
     outbox.conclude(KEY, FRAME)
     outbox.conclude(KEY, FRAME.replace(b"success", b"failed"))
     assert outbox.message(KEY) == FRAME
+
+
+# P53
+def test_an_end_that_is_in_memory_only_is_told_as_open(make, monkeypatch):
+    outbox = make()
+    outbox.open(KEY, None)
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "write_new", refuse)
+        with pytest.raises(OSError, match="No space"):
+            outbox.conclude(KEY, FRAME)
+    assert [one.key for one in outbox.state(1).open] == [KEY]
+    outbox.retry_unwritten()
+    assert outbox.state(2).open == ()
