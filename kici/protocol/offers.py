@@ -12,7 +12,6 @@ from kici.contracts.states import WireJobState
 from kici.contracts.wire import encode
 from kici.contracts.wire.peer.jobs import JobProgress, JobRerouteAck
 from kici.protocol.machine import Action, Actions, Forget, Note, Tell
-from kici.protocol.remembered import Remembered
 
 #: The coordinator waits 15 s for the answer; ours must still reach it.
 ANSWER_WITHIN_S = 12.0
@@ -80,9 +79,6 @@ class Offers:
         self._wall = wall
         self._jobs: dict[JobKey, _Job] = {}
         self._withdrawn: set[JobKey] = set()
-        #: Receipted ends: a new pool that was told of the open record just before would
-        #: conclude the job a second time.
-        self._ended = Remembered()
 
     @property
     def deadline(self) -> float | None:
@@ -107,7 +103,6 @@ class Offers:
         if key in self._withdrawn:
             return [_no(key, message_id, NOT_ANSWERING)]
         if job is None:
-            self._ended.discard(key)
             job = _Job(_Stage.OFFERED, confirmed=False, until=now + ANSWER_WITHIN_S)
             job.message_ids.append(message_id)
             job.payload = reroute
@@ -128,7 +123,10 @@ class Offers:
         return actions
 
     def accepted(self, key: JobKey) -> Actions:
-        """The pool holds the job."""
+        """The pool holds the job. One that we do not know was offered by a peer before us,
+        which never acknowledged it (it would have promised first): it is another's by now."""
+        if key not in self._jobs:
+            self._withdrawn.add(key)
         if key in self._withdrawn:
             cancel = JobCancel(
                 owner=key.owner,
@@ -138,7 +136,7 @@ class Offers:
                 force=True,
             )
             return [Tell("pool", cancel)]
-        job = self._jobs.setdefault(key, _Job(_Stage.OFFERED, confirmed=True))
+        job = self._jobs[key]
         job.confirmed = True
         if job.stage is not _Stage.OFFERED:
             return []
@@ -181,9 +179,11 @@ class Offers:
         if key in self._withdrawn:
             self._withdrawn.discard(key)
             return [Tell("pool", JobStored(key=key))]
-        if key in self._ended:
+        job = self._jobs.get(key)
+        if job is None:
+            # Receipted already (a new pool may have been told of the open record just before),
+            # or never acknowledged: else there would be an open record.
             return [Stored(key)]
-        job = self._jobs.setdefault(key, _Job(_Stage.CONCLUDED, confirmed=True))
         job.stage, job.payload, job.confirmed = _Stage.CONCLUDED, None, True
         return [Conclude(key, frame)]
 
@@ -192,7 +192,6 @@ class Offers:
         job = self._jobs.get(key)
         if job is not None and job.stage is _Stage.CONCLUDED:
             del self._jobs[key]
-            self._ended.add(key)
         return [Forget(key)]
 
     def expired(self, key: JobKey) -> None:

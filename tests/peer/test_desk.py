@@ -13,7 +13,7 @@ from kici.contracts.link.jobs import JobAccepted, JobFinished, JobStored
 from kici.peer.desk import PeerDesk
 from kici.peer.outbox import Outbox
 from kici.protocol.offers import Offers, failed
-from kici.protocol.peer_actions import Receipted
+from kici.protocol.peer_actions import Offered, Receipted
 from kici.shell import durable
 
 URL = "ws://127.0.0.1:4000"
@@ -59,6 +59,7 @@ def desk(tmp_path):
     offers = Offers(lambda: 1)
     desk = PeerDesk(Shell(tmp_path / "outbox"), outbox, None, offers, publisher)
     desk.serve(Anyone())
+    desk.offered(URL, Offered(KEY.run_id, KEY.job_id, "m1", b"{}"))
     desk.pool_said(JobAccepted(key=KEY, message_id="m1"))
     settle(desk)
     yield desk

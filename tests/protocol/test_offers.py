@@ -7,7 +7,7 @@ import pytest
 from kici.contracts.link import JobKey
 from kici.contracts.link.jobs import JobCancel, JobOffered, JobStored
 from kici.protocol.machine import Forget, Note, Tell
-from kici.protocol.offers import NOT_ANSWERING, Conclude, Offers, Promise, Reply, Report
+from kici.protocol.offers import NOT_ANSWERING, Conclude, Offers, Promise, Reply, Report, Stored
 
 KEY = JobKey(owner="ws://c", run_id="r", job_id="j")
 
@@ -121,3 +121,19 @@ def test_what_the_outbox_held_is_known_after_a_restart(offers):
     replied, offer = offers.offered(KEY, "m1", b"{}", 0)
     assert answers([replied]) == [("m1", True, None)]
     assert offer.message.again
+
+
+# P37, P53
+def test_a_yes_to_an_offer_of_the_peer_before_us_is_taken_back(offers):
+    """It was never acknowledged, or it would have an open record: others may run it by now."""
+    (late,) = offers.accepted(KEY)
+    assert isinstance(late.message, JobCancel)
+    assert not offers.relays(KEY)
+    assert offers.finished(KEY, b"{}") == [Tell("pool", JobStored(key=KEY))]
+    assert [type(a) for a in offers.offered(KEY, "m2", b"{}", 20)] == [Tell]
+
+
+# P53
+def test_an_end_of_a_job_that_was_never_acknowledged_is_not_reported(offers):
+    assert offers.finished(KEY, b"{}") == [Stored(KEY)]
+    assert [type(a) for a in offers.offered(KEY, "m2", b"{}", 20)] == [Tell]
