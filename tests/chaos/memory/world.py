@@ -72,7 +72,9 @@ class Coordinator:
             progress = reports.progress
 
             def watched(instance_id: str, report: Any, now: float) -> None:
-                if report.kind == "job" and report.state in WIRE_TERMINAL:
+                # With both disks full nobody can keep it: said and not confirmed is all it is.
+                kept = not (world.trouble.rates["outbox"] and world.trouble.rates["database"])
+                if report.kind == "job" and report.state in WIRE_TERMINAL and kept:
                     world.history.heard(self.name, report)
                 progress(instance_id, report, now)
 
