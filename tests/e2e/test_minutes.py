@@ -39,7 +39,7 @@ def test_a_job_outlives_a_coordinator_that_is_dead_for_60_s(house):
     ends_whole(house, job)
 
 
-# P5, P63
+# P11, P63
 def test_a_job_outlives_a_link_that_is_half_open_for_2_min(linked):
     job = started(linked)
     linked.proxy.hold = True
@@ -48,7 +48,7 @@ def test_a_job_outlives_a_link_that_is_half_open_for_2_min(linked):
     ends_whole(linked, job)
 
 
-# P5, P63
+# P11, P63
 def test_a_silent_link_is_given_up_and_dialled_again(linked):
     job = started(linked)
     linked.proxy.hold = True

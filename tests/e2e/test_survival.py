@@ -97,7 +97,7 @@ def test_a_report_that_nobody_acknowledged_survives_a_power_cut(house):
     wait_for(lambda: not any(outbox.glob("*__*")), "outbox empty")
 
 
-# P5, P63, W105
+# P9, P63, W105
 def test_a_job_outlives_a_link_that_is_cut(linked):
     job = started(linked)
     for _ in range(3):
