@@ -31,6 +31,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     lost_agents: bool
     lost_worker: bool
     terminated: bool
+    refused_disk: bool
 
 
 def judge(job: Ended, around: Circumstances) -> Iterable[str]:
@@ -63,6 +64,8 @@ def _right_end(job: Ended, around: Circumstances) -> Iterable[str]:
         if "start" in job.written and not around.lost_agents:
             yield f"a running job was given up: {job.reason}"
         return
+    if job.state == "failed" and around.refused_disk and "No space left" in job.reason:
+        return  # nothing could be started: it says so
     yield f"ended {job.state} ({job.reason}), expected {natural}"
 
 

@@ -194,6 +194,7 @@ class Run:
             lost_agents=self.faults.lost_agents,
             lost_worker=self.faults.lost_worker,
             terminated=self.faults.terminated,
+            refused_disk=self.faults.refused_disk,
         )
         for job_id, (name, job) in self.jobs.items():
             row = self.house.job(job_id)
