@@ -56,7 +56,9 @@ def _right_end(job: Ended, around: Circumstances) -> Iterable[str]:
         return
     if job.state == "cancelled" and (job.cancelled or around.terminated):
         return
-    if job.state == "failed" and around.lost_agents and "agent" in job.reason:
+    # A pool that was killed as well never knew which agent had the job.
+    lost = ("agent", "worker restarted")
+    if job.state == "failed" and around.lost_agents and any(word in job.reason for word in lost):
         return
     if job.state == "failed" and around.lost_worker and "worker restarted" in job.reason:
         # Accepted, never dispatched, and its payload gone with the worker: an explicit loss.

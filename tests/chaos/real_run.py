@@ -221,9 +221,8 @@ class Run:
         self._look_for_bugs()
 
     def _look_for_secrets(self) -> None:
-        found = subprocess.run(
-            ["grep", "-rlF", self.secret, str(self.root)], capture_output=True, text=True
-        )
+        words = ["grep", "-rlF", "-f", "-", str(self.root)]  # we look at command lines, too
+        found = subprocess.run(words, input=self.secret, capture_output=True, text=True)
         if found.stdout:
             self.violations.append(f"secret in {found.stdout.split()}")
 
