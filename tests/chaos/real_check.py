@@ -56,14 +56,13 @@ def _right_end(job: Ended, around: Circumstances) -> Iterable[str]:
         return
     if job.state == "cancelled" and (job.cancelled or around.terminated):
         return
-    # A pool that was killed as well never knew which agent had the job.
+    # A pool or worker that died as well did not know which agent had the job, or its end.
     lost = ("agent", "worker restarted")
     if job.state == "failed" and around.lost_agents and any(word in job.reason for word in lost):
         return
     if job.state == "failed" and around.lost_worker and "worker restarted" in job.reason:
         # Accepted, never dispatched, and its payload gone with the worker: an explicit loss.
-        # So is an end that the worker did not store and whose agent was killed as well.
-        if "start" in job.written and not around.lost_agents:
+        if "start" in job.written:
             yield f"a running job was given up: {job.reason}"
         return
     if job.state == "failed" and around.refused_disk and "No space left" in job.reason:
