@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ class Faults:
         self._stopped: set[int] = set()
         self._filler: Path | None = None
 
-    def begin(self, fault: Fault) -> Callable[[], None] | None:
+    def begin(self, fault: Fault) -> Callable[[], object] | None:
         """Do it; returns how to undo it, None when there is nothing to undo."""
         undo = getattr(self, "_" + fault.kind.replace("-", "_"))(fault)
         self._say(f"{fault.kind} {fault.target}", "did nothing" if undo is None else "")
@@ -52,14 +53,14 @@ class Faults:
 
     # --- processes ---------------------------------------------------------------------
 
-    def _kill(self, fault: Fault) -> Callable[[], None] | None:
+    def _kill(self, fault: Fault) -> Callable[[], object] | None:
         pid = self._child(fault.target)
         if pid is None:
             return None
         os.kill(pid, signal.SIGKILL)
         return _nothing
 
-    def _kill_worker(self, fault: Fault) -> Callable[[], None] | None:
+    def _kill_worker(self, fault: Fault) -> Callable[[], object] | None:
         pids = self.house.worker_pids()
         if not pids:
             return None
@@ -77,19 +78,28 @@ class Faults:
             self._continue(pid)
         wait_for(lambda: not any(alive(pid) for pid in pids), "children left with their parent")
 
-    def _term(self, fault: Fault) -> Callable[[], None] | None:
+    def _term(self, fault: Fault) -> Callable[[], object] | None:
         pids = self.house.worker_pids()
         if not pids:
             return None
         for pid in pids:
             self._continue(pid)
         self.terminated = True
-        assert self.house.worker is not None
-        self.house.worker.signal(signal.SIGTERM)
-        code = self.house.worker.wait(TERM_WITHIN_S)
-        assert code == 0, f"SIGTERM: exit code {code}"
-        self._wait_children_gone(pids)
-        return self._start_worker
+        worker, until = self.house.worker, time.monotonic() + TERM_WITHIN_S
+        assert worker is not None
+        worker.signal(signal.SIGTERM)
+
+        def ended() -> bool:
+            """Asked again and again: what else is broken must heal meanwhile."""
+            if worker.running():
+                assert time.monotonic() < until, "SIGTERM: the worker does not end"
+                return False
+            assert worker.exit_code in (0, -signal.SIGKILL), f"SIGTERM: {worker.exit_code}"
+            self._wait_children_gone(pids)
+            self._start_worker()
+            return True
+
+        return ended
 
     def _start_worker(self) -> None:
         worker = self.house.worker
@@ -99,12 +109,12 @@ class Faults:
             raise AssertionError(f"the worker ended by itself: {worker.exit_code}")
         self.house.start_worker(connected=False)
 
-    def _stop(self, fault: Fault) -> Callable[[], None] | None:
+    def _stop(self, fault: Fault) -> Callable[[], object] | None:
         pids = self.house.worker_pids()
         pid = pids[0] if pids and fault.target == "supervisor" else self._child(fault.target)
         return None if pid is None else self._stop_pid(pid)
 
-    def _stop_pid(self, pid: int) -> Callable[[], None]:
+    def _stop_pid(self, pid: int) -> Callable[[], object]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
         self._stopped.add(pid)
@@ -116,7 +126,7 @@ class Faults:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
-    def _kill_agent(self, fault: Fault) -> Callable[[], None] | None:
+    def _kill_agent(self, fault: Fault) -> Callable[[], object] | None:
         agents = self.house.agents()
         if not agents:
             return None
@@ -125,11 +135,11 @@ class Faults:
             os.kill(agents[fault.variant % len(agents)], signal.SIGKILL)
         return _nothing
 
-    def _stop_agent(self, fault: Fault) -> Callable[[], None] | None:
+    def _stop_agent(self, fault: Fault) -> Callable[[], object] | None:
         agents = self.house.agents()
         return self._stop_pid(agents[fault.variant % len(agents)]) if agents else None
 
-    def _kill_coordinator(self, fault: Fault) -> Callable[[], None] | None:
+    def _kill_coordinator(self, fault: Fault) -> Callable[[], object] | None:
         coordinator = self.house.coordinator
         if coordinator is None or not coordinator.running():
             return None
@@ -142,7 +152,7 @@ class Faults:
         if coordinator is not None and not coordinator.running():
             self.house.start_coordinator()
 
-    def _stop_coordinator(self, fault: Fault) -> Callable[[], None] | None:
+    def _stop_coordinator(self, fault: Fault) -> Callable[[], object] | None:
         coordinator = self.house.coordinator
         if coordinator is None or not coordinator.running():
             return None
@@ -158,11 +168,11 @@ class Faults:
 
     # --- the link ----------------------------------------------------------------------
 
-    def _cut(self, fault: Fault) -> Callable[[], None] | None:
+    def _cut(self, fault: Fault) -> Callable[[], object] | None:
         self.proxy.cut(reset=fault.target == "reset")
         return _nothing
 
-    def _half_open(self, fault: Fault) -> Callable[[], None] | None:
+    def _half_open(self, fault: Fault) -> Callable[[], object] | None:
         self.proxy.hold = True
 
         def end() -> None:
@@ -172,7 +182,7 @@ class Faults:
 
         return end
 
-    def _slow(self, fault: Fault) -> Callable[[], None] | None:
+    def _slow(self, fault: Fault) -> Callable[[], object] | None:
         self.proxy.bytes_a_second = 20_000
 
         def end() -> None:
@@ -180,7 +190,7 @@ class Faults:
 
         return end
 
-    def _refuse(self, fault: Fault) -> Callable[[], None] | None:
+    def _refuse(self, fault: Fault) -> Callable[[], object] | None:
         self.proxy.refuse = True
         self.proxy.cut(reset=False)
 
@@ -191,7 +201,7 @@ class Faults:
 
     # --- disk, drain, cancel -----------------------------------------------------------
 
-    def _full_disk(self, fault: Fault) -> Callable[[], None] | None:
+    def _full_disk(self, fault: Fault) -> Callable[[], object] | None:
         if self._filler is not None or not os.path.ismount(self.house.root / "data"):
             return None
         self.refused_disk = True
@@ -206,12 +216,12 @@ class Faults:
             self._filler.unlink(missing_ok=True)
             self._filler = None
 
-    def _drain(self, fault: Fault) -> Callable[[], None] | None:
+    def _drain(self, fault: Fault) -> Callable[[], object] | None:
         if self.house.web("POST", "/drain")[0] != 200:
             return None
         return lambda: self.house.web("DELETE", "/drain") and None
 
-    def _cancel(self, fault: Fault) -> Callable[[], None] | None:
+    def _cancel(self, fault: Fault) -> Callable[[], object] | None:
         if not self.jobs:
             return None
         job = self.jobs[fault.variant % len(self.jobs)]

@@ -113,8 +113,8 @@ class Run:
                 undo = self.faults.begin(what)
                 if undo is not None:
                     events.append((time.monotonic() - start + what.lasts_s, number, undo))
-            else:
-                what()  # type: ignore[operator]
+            elif what() is False:  # type: ignore[operator]
+                events.append((time.monotonic() - start + 0.2, number, what))
             number += 1
             events.sort(key=lambda event: event[:2])
 
