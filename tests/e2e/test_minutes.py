@@ -56,3 +56,15 @@ def test_a_silent_link_is_given_up_and_dialled_again(linked):
     linked.proxy.cut()
     linked.proxy.heal()
     ends_whole(linked, job)
+
+
+# A76, A78, P55
+@pytest.mark.parametrize("what", ["worker", "pool", "peer", "web"])
+def test_a_job_of_20_s_outlives_kill_9(house, what):
+    job = started(house)
+    if what == "worker":
+        house.kill_worker()
+        house.start_worker()
+    else:
+        house.kill_child(what)
+    ends_whole(house, job)
