@@ -124,10 +124,10 @@ class Offers:
 
     def accepted(self, key: JobKey) -> Actions:
         """The pool holds the job. One that we do not know was offered by a peer before us,
-        which never acknowledged it (it would have promised first): it is another's by now."""
+        which never acknowledged it (it would have promised first): it is another's by now.
+        Nor do we know one that we withdrew."""
         if key not in self._jobs:
             self._withdrawn.add(key)
-        if key in self._withdrawn:
             cancel = JobCancel(
                 owner=key.owner,
                 run_id=key.run_id,

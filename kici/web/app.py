@@ -13,7 +13,7 @@ from kici.web.door import CRASHED
 from kici.web.filters import FILTERS
 from kici.web.probes import PROBES
 from kici.web.protect import WRITING, Bucket, same_site, token_matches
-from kici.web.replies import not_found, reply
+from kici.web.replies import not_found, reply, respond
 
 logger = logging.getLogger("kici.web")
 
@@ -74,4 +74,4 @@ def _crashed(error: Exception) -> Response | HTTPException:
     if isinstance(error, HTTPException):
         return error
     logger.error("Unhandled request error", exc_info=error)
-    return Response(CRASHED.body, 500, content_type=CRASHED.content_type)
+    return respond(CRASHED)

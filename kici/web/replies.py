@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 
 from kici.web.desk import Desk
 from kici.web.door import NOT_FOUND
-from kici.web.probes import JSON
+from kici.web.probes import JSON, Answer
 
 
 def desk() -> Desk:
@@ -24,4 +24,9 @@ def reply(body: Any, status: int = 200) -> Response:
 
 def not_found(_error: HTTPException | None = None) -> Response:
     """Wrong path, method or trailing slash: one answer (worker surface 3.1)."""
-    return Response(NOT_FOUND.body, 404, content_type=NOT_FOUND.content_type)
+    return respond(NOT_FOUND)
+
+
+def respond(answer: Answer) -> Response:
+    """An answer of the door, given by Flask."""
+    return Response(answer.body, answer.status, content_type=answer.content_type)
