@@ -6,31 +6,16 @@ import time
 
 import pytest
 
+from tests.support.long_job import ends_whole, started, writes
 from tests.support.waiting import wait_for
 
 #: Enough for every fault here to happen while lines are being written.
-LINES = 30
-WRITES = f"for i in $(seq {LINES}); do echo line $i; sleep 0.2; done"
-WHOLE = [f"line {i}" for i in range(1, LINES + 1)]
-
-
-def started(house, name="long", steps=WRITES):
-    job = house.submit(name, steps)
-    house.wait_log(job, "line 3")
-    return job
-
-
-def ends_whole(house, job, timeout_s=60.0):
-    """The job succeeded, said so once, and every line is there once and in order."""
-    row = house.wait_end(job, timeout_s)
-    assert row["state"] == "success", row
-    assert house.log(job, 0) == WHOLE
-    assert house.terminals(job) == ["success"]
+WRITES = writes(0.2)
 
 
 # A76, A78, A79, P55, P56
 def test_a_job_outlives_the_kill_of_the_whole_worker(house):
-    job = started(house)
+    job = started(house, WRITES)
     agents = house.agents()
     house.kill_worker()
     assert house.agents() == agents, "the agent died with its worker"
@@ -51,13 +36,13 @@ def test_a_worker_restarts_without_its_token(house):
 # A76, A77
 @pytest.mark.parametrize("child", ["pool", "peer", "web"])
 def test_a_job_outlives_the_kill_of_a_child(house, child):
-    job = started(house)
+    job = started(house, WRITES)
     house.kill_child(child)
     ends_whole(house, job)
 
 
 def test_a_job_outlives_the_kill_of_every_child_in_turn(house):
-    job = started(house)
+    job = started(house, WRITES)
     for child in ("web", "peer", "pool"):
         house.kill_child(child)
     ends_whole(house, job)
@@ -65,7 +50,7 @@ def test_a_job_outlives_the_kill_of_every_child_in_turn(house):
 
 # P54, P63
 def test_a_job_outlives_the_death_of_its_coordinator(house):
-    job = started(house)
+    job = started(house, WRITES)
     house.coordinator.kill()
     wait_for(lambda: house.status().get("coordinatorConnection") != "connected", "link lost")
     time.sleep(3)  # the coordinator is away while lines are written
@@ -75,7 +60,7 @@ def test_a_job_outlives_the_death_of_its_coordinator(house):
 
 # P54, P57
 def test_a_job_that_ends_while_the_coordinator_is_away_is_reported_on_return(house):
-    job = started(house)
+    job = started(house, WRITES)
     house.coordinator.kill()
     wait_for(lambda: not house.agents(), "the job ended", 30)
     house.start_coordinator()
@@ -84,7 +69,7 @@ def test_a_job_that_ends_while_the_coordinator_is_away_is_reported_on_return(hou
 
 # P54, P55, P58, W106
 def test_a_report_that_nobody_acknowledged_survives_a_power_cut(house):
-    job = started(house)
+    job = started(house, WRITES)
     house.coordinator.kill()
     outbox = house.root / "data/worker-outbox"
     wait_for(lambda: not house.agents(), "the job ended", 30)
@@ -99,7 +84,7 @@ def test_a_report_that_nobody_acknowledged_survives_a_power_cut(house):
 
 # P9, P63, W105
 def test_a_job_outlives_a_link_that_is_cut(linked):
-    job = started(linked)
+    job = started(linked, WRITES)
     for _ in range(3):
         connections = linked.proxy.n_connections
         linked.proxy.cut()
@@ -110,7 +95,7 @@ def test_a_job_outlives_a_link_that_is_cut(linked):
 
 # P63
 def test_a_half_open_link_loses_no_line_when_it_ends_cut(linked):
-    job = started(linked)
+    job = started(linked, WRITES)
     linked.proxy.hold = True
     time.sleep(3)  # lines vanish into the silent link
     linked.proxy.cut()
@@ -119,7 +104,7 @@ def test_a_half_open_link_loses_no_line_when_it_ends_cut(linked):
 
 
 def test_a_stopped_coordinator_that_goes_on_has_lost_nothing(house):
-    job = started(house)
+    job = started(house, WRITES)
     house.coordinator.signal(signal.SIGSTOP)
     time.sleep(3)
     house.coordinator.signal(signal.SIGCONT)
@@ -128,7 +113,7 @@ def test_a_stopped_coordinator_that_goes_on_has_lost_nothing(house):
 
 @pytest.mark.parametrize("child", ["pool", "peer", "web"])
 def test_a_child_that_was_stopped_and_goes_on_has_lost_nothing(house, child):
-    job = started(house)
+    job = started(house, WRITES)
     pid = house.child(child)
     os.kill(pid, signal.SIGSTOP)
     time.sleep(2)
