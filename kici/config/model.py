@@ -90,6 +90,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     clean_images_max_bytes: int = 0
     clean_agents_max_age_s: float = 86400.0
 
+    @property
+    def path_prefix(self) -> str:
+        """What stands before every route: empty, or ``/kici``."""
+        return self.base_path.rstrip("/")
+
 
 def job_state_dir(settings: Settings) -> str:
     """Where the outbox and the history are: below the runtime directory when the operator

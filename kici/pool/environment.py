@@ -17,7 +17,7 @@ def dial_back_url(settings: Settings, scaler: Scaler) -> str:
     return (
         scaler.orchestrator_url
         or settings.orchestrator_url
-        or f"ws://127.0.0.1:{settings.port}{settings.base_path.rstrip('/')}/ws"
+        or f"ws://127.0.0.1:{settings.port}{settings.path_prefix}/ws"
     )
 
 

@@ -28,12 +28,12 @@ def make_app(state: Desk, own: tuple[str, ...]) -> Flask:
     app.jinja_env.trim_blocks = True
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
-    base = "/" + state.settings.base_path.strip("/")
+    base = state.settings.path_prefix
     for blueprint in views.BLUEPRINTS:
-        prefix = (base.rstrip("/") + (blueprint.url_prefix or "")) or None
+        prefix = (base + (blueprint.url_prefix or "")) or None
         app.register_blueprint(blueprint, url_prefix=prefix)
     for path in PROBES:  # links to what the door answers
-        app.add_url_rule(base.rstrip("/") + path, path.strip("/"), build_only=True)
+        app.add_url_rule(base + path, path.strip("/"), build_only=True)
     app.before_request(_guard(state, own))
     app.register_error_handler(404, not_found)
     app.register_error_handler(405, not_found)

@@ -33,8 +33,8 @@ class Door:
         self._desk = desk
         names = (socket.gethostname(), *desk.settings.allowed_hosts)
         self._own = tuple(name.lower() for name in names)
-        base = "/" + desk.settings.base_path.strip("/")
-        self._probes = {base.rstrip("/") + path: probe for path, probe in PROBES.items()}
+        base = desk.settings.path_prefix
+        self._probes = {base + path: probe for path, probe in PROBES.items()}
         self._pages: Any = None
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

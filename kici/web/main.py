@@ -93,7 +93,7 @@ def _ship_logs(desk: Desk) -> None:
 def _serve(listen_fd: int, desk: Desk, shell: ChildShell) -> BoundedServer:
     listener = gevent.socket.socket(fileno=listen_fd)
     listener.setblocking(False)
-    agent_path = desk.settings.base_path.rstrip("/") + "/ws"
+    agent_path = desk.settings.path_prefix + "/ws"
 
     def upgrade(handler: BoundedHandler) -> bool:
         environ = handler.environ
