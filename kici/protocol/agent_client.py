@@ -23,7 +23,6 @@ from kici.protocol.agent_speech import (
     ANSWER_S,
     CLOSE_REFUSED,
     CLOSE_TIMEOUT,
-    CONFIRM_S,
     EXIT_ABANDONED,
     EXIT_OK,
     EXIT_STOPPED,
@@ -116,9 +115,8 @@ class AgentClient(AgentRegistering):
         for key in self.outbox.ponged():
             if self._last_end is not None and self._last_end[0] == key:
                 self._recent = {key: (now + LINGER_S, self._last_end[1])}
-        if len(self.outbox):
-            self._timers.set("confirm", now + CONFIRM_S)
-        return self._leave_if_done()
+        self._confirm(now, soon=bool(self.outbox.jobs_ended()))
+        return self._leave_if_done(now)
 
     def lost(self, reason: str, now: float, code: int = 1006) -> Actions:
         """No connection: refused, closed or broken. Only 4010 is for ever (A96)."""
@@ -156,7 +154,7 @@ class AgentClient(AgentRegistering):
         self._draining = True
         if self._exit is None:
             self._exit = Exit(EXIT_OK, "drained")
-        return self._leave_if_done()
+        return self._leave_if_done(now)
 
     def stop(self, now: float) -> Actions:
         """SIGTERM: end the job, report it, leave (A99)."""
@@ -164,7 +162,7 @@ class AgentClient(AgentRegistering):
         self._timers.set("stop", now + STOP_S + (STOP_S if self._job else 0))
         if self._job is None:
             self._exit = Exit(EXIT_OK, "stopped")
-            return self._leave_if_done()
+            return self._leave_if_done(now)
         self._exit = Exit(EXIT_STOPPED, "stopped while a job was running")
         return [CancelJob("agent was stopped", force=False, on_request=False)]
 
@@ -214,7 +212,7 @@ class AgentClient(AgentRegistering):
 
     def _on_idle(self, now: float) -> Actions:
         self._exit = self._exit or Exit(EXIT_OK, "idle")
-        return self._leave_if_done()
+        return self._leave_if_done(now)
 
     def _on_abandon(self, now: float) -> Actions:
         self._exit = Exit(EXIT_ABANDONED, "the orchestrator is gone")

@@ -52,7 +52,7 @@ class AgentRegistering(AgentSlot):
         pending = ack.pending_dispatch is True
         wait = self.identity.pending_timeout_s if pending else self.identity.idle_timeout_s
         self._arm_idle(now, wait)
-        return actions + self._leave_if_done()
+        return actions + self._leave_if_done(now)
 
     def _replay(self, now: float) -> Actions:
         actions: Actions = []
@@ -66,8 +66,7 @@ class AgentRegistering(AgentSlot):
             actions += self._say(message)
         self.outbox.gaps.clear()
         actions += [Send(text) for text in self.outbox.unconfirmed()]
-        if len(self.outbox):
-            self._timers.set("confirm", now)
+        self._confirm(now, soon=True)
         self._lost_at = None
         return actions
 

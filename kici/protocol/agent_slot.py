@@ -91,7 +91,7 @@ class AgentSlot(AgentSpeech):
             dispatch, self._next = self._next, None
             return actions + self._begin(dispatch, now)
         self._arm_idle(now, self.identity.idle_timeout_s)
-        return actions + self._leave_if_done()
+        return actions + self._leave_if_done(now)
 
     def _on_dispatch(self, dispatch: JobDispatch, now: float) -> Actions:
         if self._job is not None:

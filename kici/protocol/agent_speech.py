@@ -200,9 +200,17 @@ class AgentSpeech:
         if not self.registered:
             self.outbox.shed()
             return []
-        if not self.outbox.ping_in_flight and not self._timers.is_set("confirm"):
-            self._timers.set("confirm", now if ends_job else now + CONFIRM_S)
+        self._confirm(now, soon=ends_job is not None)
         return [Send(text)]
+
+    def _confirm(self, now: float, *, soon: bool) -> None:
+        """Have the unconfirmed frames confirmed: ``soon`` when somebody waits for it."""
+        if not len(self.outbox) or self.outbox.ping_in_flight:
+            return  # one ping at a time: the pong comes here again
+        if soon:
+            self._timers.set("confirm", now)
+        elif not self._timers.is_set("confirm"):
+            self._timers.set("confirm", now + CONFIRM_S)
 
     def _arm_idle(self, now: float, wait_s: float) -> None:
         if not self.registered:
@@ -215,12 +223,14 @@ class AgentSpeech:
         if waiting and not self._timers.is_set("abandon"):
             self._timers.set("abandon", now + ABANDON_S)
 
-    def _leave_if_done(self) -> Actions:
+    def _leave_if_done(self, now: float) -> Actions:
         if self._exit is None or self._job is not None:
             return []
         if self._exit.code == EXIT_REFUSED:
             return self._leave_now()
         if len(self.outbox) and (self.registered or self._timers.is_set("stop")):
+            if self.registered:
+                self._confirm(now, soon=True)
             return []
         if self.outbox.jobs_ended():
             return []  # perhaps nobody else knows it: for the next worker, or until we abandon

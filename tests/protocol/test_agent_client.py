@@ -195,6 +195,32 @@ def test_a_pong_confirms_only_what_was_sent_before_its_ping():
     assert driver.machine.outbox.jobs_ended() == [("r1", "j1")]
 
 
+def test_an_end_is_confirmed_at_once_although_a_ping_was_due_later():
+    driver = Driver()
+    driver.connect()
+    driver.dispatch()
+    driver.take(driver.machine.job_finished("success", {}, driver.now))
+    driver.take(driver.machine.tick(driver.now))
+    assert len(only(driver.actions, Ping)) == 1
+
+
+# A99
+def test_a_signal_has_what_was_said_confirmed_at_once_and_leaves_with_the_pong():
+    driver = Driver()
+    driver.connect()
+    driver.dispatch()
+    driver.tick_until(Ping)
+    driver.take(driver.machine.job_finished("success", {}, driver.now))
+    driver.take(driver.machine.job_cleaned(driver.now))
+    driver.take(driver.machine.stop(driver.now))
+    driver.take(driver.machine.ponged(driver.now))  # to the ping before the end
+    assert not only(driver.actions, Exit)
+    driver.take(driver.machine.tick(driver.now))
+    assert len(only(driver.actions, Ping)) == 1
+    driver.take(driver.machine.ponged(driver.now))
+    assert only(driver.actions, Exit)[0].code == EXIT_OK
+
+
 # A90
 def test_a_job_has_one_terminal_status():
     driver = Driver()
