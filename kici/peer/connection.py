@@ -5,8 +5,8 @@ read stops this connection's greenlets and nobody else's.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import gevent
 from gevent.event import Event
@@ -18,6 +18,7 @@ from kici.peer.credentials import Credentials
 from kici.peer.notes import note
 from kici.peer.outflow import Outflow
 from kici.peer.seam import Desk, Ending
+from kici.peer.writer import Writer
 from kici.protocol.heartbeat import Advert
 from kici.protocol.log_collection import Collect
 from kici.protocol.machine import Action, Actions, Close, Note, Send, Tell
@@ -38,8 +39,6 @@ from kici.shell.websocket_client import ClientConnection, Disconnected
 CLOSE_TIMEOUT_S = 5.0
 #: How soon a ping follows frames that nothing else proves to have arrived.
 PROVE_S = 0.5
-#: A piece of a log bundle that is not written by then will never be.
-PIECE_TIMEOUT_S = 45.0
 #: After a refusal the coordinator closes with a code that says more than ours would.
 _REFUSAL_CLOSE_S = 1.0
 
@@ -58,6 +57,7 @@ class Connection:
         moved: Callable[[ConnectionState], None],
     ) -> None:
         self.session = session
+        self.writer = Writer(outflow)
         self._url = url
         self._socket = socket
         self._outflow = outflow
@@ -71,11 +71,6 @@ class Connection:
         self._coordinator_id: str | None = None
         self._advert: Advert | None = None
         self._timer = Event()
-        self._urgent: deque[bytes] = deque()
-        self._piece: bytes | None = None
-        self._piece_written = Event()
-        self._due: deque[JobKey] = deque()
-        self._waiting: set[JobKey] = set()
         self._helpers: list[gevent.Greenlet] = []
         socket.on_control = self._control
 
@@ -83,7 +78,7 @@ class Connection:
         """Talk until the connection is over."""
         self.session.link.advertise(offered, time.monotonic())
         self._perform(self.session.start(time.monotonic()))
-        tasks = (self._tick, self._write, self._prove)
+        tasks = (self._tick, partial(self.writer.write, self), self._prove)
         self._helpers = [gevent.spawn(task) for task in tasks]
         for helper in self._helpers:
             helper.link_exception(lambda _failed: self._socket.abort())
@@ -100,27 +95,6 @@ class Connection:
             self._credentials.released(self._url)
         return Ending(code, reason, self._accepted, self._duplicate)
 
-    def send(self, plaintext: bytes) -> None:
-        """Send a small message as soon as possible (answers to reroutes)."""
-        self._urgent.append(plaintext)
-        self._outflow.ready.set()
-
-    def send_piece(self, plaintext: bytes) -> bool:
-        """Send a piece of a log bundle in between; returns when it is written, False when
-        the connection is over. One caller at a time."""
-        self._piece_written.clear()
-        self._piece = plaintext
-        self._outflow.ready.set()
-        return self._piece_written.wait(PIECE_TIMEOUT_S)
-
-    def report(self, key: JobKey) -> None:
-        """Send the terminal report of ``key`` once its steps and logs are out."""
-        if self._outflow.pending(key):
-            self._waiting.add(key)
-        elif key not in self._due:
-            self._due.append(key)
-        self._outflow.ready.set()
-
     def advertise(self, offered: Advert) -> None:
         self._advert = offered
         self._timer.set()
@@ -132,6 +106,35 @@ class Connection:
         with gevent.Timeout(timeout_s, False):
             self._perform(self.session.relay(leaving(instance_id)))
         self._socket.close(1000, "Client disconnect", timeout_s)
+
+    # --- for the writer (writer.Way) ---------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        return self.session.connected
+
+    def send(self, plaintext: bytes) -> bool:
+        return self._perform(self.session.relay(plaintext))
+
+    def send_report(self, key: JobKey) -> bool:
+        frame = self._desk.report(key)
+        if frame is None:
+            return True
+        self.session.link.reported(key.run_id, key.job_id, time.monotonic())
+        self._timer.set()
+        return self.send(frame)
+
+    def send_ping(self) -> bool:
+        if not self._outflow.wants_ping():
+            return True
+        self._outflow.pinged()
+        try:
+            self._socket.ping()
+        except Disconnected:
+            return False
+        return True
+
+    # --- its greenlets ------------------------------------------------------------------
 
     def _read(self) -> tuple[int, str]:
         try:
@@ -158,69 +161,19 @@ class Connection:
                 if self.session.connected:
                     self._moved(self.session.state)
 
-    def _write(self) -> None:
-        while True:
-            self._outflow.ready.wait()
-            if not self.session.connected:
-                self._outflow.ready.clear()
-            elif not self._write_one():
-                return
-
-    def _write_one(self) -> bool:
-        """Send the next thing: answers, reports that wait for nothing, steps and logs."""
-        if self._urgent:
-            return self._perform(self.session.relay(self._urgent.popleft()))
-        if self._due:
-            return self._send_report(self._due.popleft())
-        if self._piece is not None:
-            piece, self._piece = self._piece, None
-            if not self._perform(self.session.relay(piece)):
-                return False
-            self._piece_written.set()
-        frame = self._outflow.first()
-        if frame is None:
-            return True
-        if not self._outflow.has_room:
-            self._outflow.ready.clear()
-            return self._ping()
-        if not self._perform(self.session.relay(frame.text)):
-            return False
-        key = self._outflow.sent(time.monotonic())
-        if key in self._waiting and not self._outflow.pending(key):
-            self._waiting.discard(key)
-            self._due.append(key)
-        return True
-
     def _prove(self) -> None:
         """Ping behind what was sent, so that its arrival is known."""
         while True:
             gevent.sleep(PROVE_S)
             self._outflow.settle(time.monotonic())
-            if self.session.connected and not self._ping():
+            if self.session.connected and not self.send_ping():
                 return
-
-    def _ping(self) -> bool:
-        """A ping if one is needed; False when the connection ended meanwhile."""
-        if not self._outflow.wants_ping():
-            return True
-        self._outflow.pinged()
-        try:
-            self._socket.ping()
-        except Disconnected:
-            return False
-        return True
 
     def _control(self, opcode: Opcode) -> None:
         if opcode is Opcode.PONG:
             self._outflow.ponged(time.monotonic())
 
-    def _send_report(self, key: JobKey) -> bool:
-        frame = self._desk.report(key)
-        if frame is None:
-            return True
-        self.session.link.reported(key.run_id, key.job_id, time.monotonic())
-        self._timer.set()
-        return self._perform(self.session.relay(frame))
+    # --- what the session wants ---------------------------------------------------------
 
     def _perform(self, actions: Actions) -> bool:
         """Do what the machine wants; False when the connection ended meanwhile."""

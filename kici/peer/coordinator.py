@@ -82,12 +82,12 @@ class Coordinator:
     def send(self, plaintext: bytes) -> None:
         """Send a small message now; nothing is kept for a link that is down (5.1)."""
         if self._connection is not None and self.connected:
-            self._connection.send(plaintext)
+            self._connection.writer.answer(plaintext)
 
     def report(self, key: JobKey) -> None:
         """Send a stored terminal report, after the job's logs; a replay follows a reconnect."""
         if self._connection is not None and self.connected:
-            self._connection.report(key)
+            self._connection.writer.report(key)
 
     def advertise(self, offered: Advert) -> None:
         self._advert = offered
@@ -100,7 +100,7 @@ class Coordinator:
         if self._connection is None or not self.connected:
             return False
         piece = self._connection.session.link.collection.piece(message_id, data, is_last=is_last)
-        return piece is not None and self._connection.send_piece(piece)
+        return piece is not None and self._connection.writer.piece(piece)
 
     def fail_collection(self, message_id: str, reason: str) -> None:
         """Answer a collection with an error, unless it is over."""
