@@ -10,7 +10,6 @@ import gevent
 
 from kici import __version__
 from kici.config.model import job_state_dir
-from kici.contracts.link.jobs import JobStored
 from kici.contracts.link.lifecycle import DrainState, Hello, Leave, SnapshotRequest
 from kici.contracts.link.logs import AgentLogs, LogsGathered
 from kici.contracts.link.views import PoolCapacity
@@ -18,6 +17,7 @@ from kici.peer.collection import Collections
 from kici.peer.coordinator import Coordinator, Shared
 from kici.peer.credentials import Credentials
 from kici.peer.desk import PeerDesk
+from kici.peer.housekeeping import Housekeeping
 from kici.peer.outbox import Outbox
 from kici.peer.outflow import Outflow
 from kici.peer.publish import Publisher
@@ -40,10 +40,6 @@ RECEIPTS_WITHIN_S = 10.0
 #: A close handshake may take this long; of the time to leave it must leave some for receipts.
 CLOSE_WITHIN_S = 2.0
 HANDOVER_CLOSE_S = 0.5
-#: Retention, spool display and disk retries are looked at this often.
-_HOUSEKEEPING_S = 60.0
-_RETRY_S = 5.0
-_AGE_WARNING_S = 86400.0
 _POLL_S = 0.02
 
 
@@ -86,7 +82,17 @@ class Peer:
             Path(settings.join_token_file) if settings.join_token_file else None,
         )
         publisher = Publisher(shell)
-        self._desk = PeerDesk(shell, self._outbox, self._spool, self._offers, publisher)
+        self._coordinators: dict[str, Coordinator] = {}
+        self._collections = Collections(shell, self._coordinators, self._describe)
+        self._desk = PeerDesk(
+            shell,
+            self._outbox,
+            self._spool,
+            self._offers,
+            publisher,
+            self._coordinators,
+            self._collections,
+        )
         shared = Shared(
             settings=PeerSettings(
                 instance_id=settings.instance_id,
@@ -101,13 +107,18 @@ class Peer:
             n_urls=len(urls),
         )
         refund = self._desk.relaying.refund
-        self._coordinators = {
-            url: Coordinator(index, url, shared, self._desk, Outflow(url, self._spool, refund))
-            for index, url in enumerate(urls)
-        }
-        self._desk.serve(self._coordinators)
-        self._collections = Collections(shell, self._coordinators, self._describe)
-        self._desk.collections = self._collections
+        for index, url in enumerate(urls):
+            outflow = Outflow(url, self._spool, refund)
+            self._coordinators[url] = Coordinator(index, url, shared, self._desk, outflow)
+        self._housekeeping = Housekeeping(
+            shell,
+            self._desk,
+            self._outbox,
+            self._spool,
+            self._offers,
+            self._credentials,
+            self._coordinators,
+        )
         self._watch(publisher.worker)
         self._watch(self._desk.disk.worker)
 
@@ -118,7 +129,11 @@ class Peer:
         # The pool may have started while the peer before this one was away or hung.
         self._desk.say_outbox_again()
         dialers = [gevent.spawn(each.run) for each in self._coordinators.values()]
-        for greenlet in (*dialers, gevent.spawn(self._keep_time), gevent.spawn(self._keep_house)):
+        for greenlet in (
+            *dialers,
+            gevent.spawn(self._keep_time),
+            gevent.spawn(self._housekeeping.run),
+        ):
             self._watch(greenlet)
         self._shell.ready()
         while True:
@@ -208,36 +223,6 @@ class Peer:
                 self._desk.changed.wait(left)
                 self._desk.changed.clear()
             self._desk.perform(self._offers.tick(time.monotonic()))
-
-    def _keep_house(self) -> None:
-        warn_at = time.monotonic() + _AGE_WARNING_S
-        shown = (0, 0)
-        while True:
-            if self._outbox.has_unwritten or self._spool.n_bytes:
-                gevent.sleep(_RETRY_S)
-            else:
-                self._desk.refused.wait(_HOUSEKEEPING_S)
-            self._desk.refused.clear()
-            self._desk.disk.put(self._tidy_outbox)
-            self._credentials.write_pending()
-            if (self._spool.n_bytes, self._spool.n_lost_lines) != shown:
-                shown = (self._spool.n_bytes, self._spool.n_lost_lines)
-                self._desk.say_spool()
-            if time.monotonic() >= warn_at:
-                warn_at += _AGE_WARNING_S
-                self._credentials.warn_of_age()
-
-    def _tidy_outbox(self) -> None:
-        disk = self._desk.disk
-        for key in disk.in_thread(self._outbox.retry_unwritten):
-            self._shell.tell("pool", JobStored(key=key))
-        stale = disk.in_thread(self._outbox.prune)
-        for key in stale:
-            self._offers.expired(key)
-            if key.owner in self._coordinators:
-                self._coordinators[key.owner].counters["records_expired"] += 1
-        if stale:
-            self._desk.say_outbox(to_pool=False)
 
     def _leave(self, message: Leave) -> None:
         """Receipts, ``peer.leaving``, close 1000: in this order, and all in time (5.4, P70).

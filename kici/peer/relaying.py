@@ -19,13 +19,15 @@ class Relaying:
     """Owns: what the pool may still send, and frames that wait for an acknowledgement.
     Told by: the desk, and the outflows as bytes leave."""
 
-    def __init__(self, shell: ChildShell, offers: Offers) -> None:
+    def __init__(
+        self, shell: ChildShell, offers: Offers, coordinators: Mapping[str, Coordinator]
+    ) -> None:
         self._shell = shell
         self._offers = offers
+        self._coordinators = coordinators
         self._unrefunded = 0
         #: Jobs whose open record is being written -> their frames, in order.
         self._promising: dict[JobKey, list[tuple[Frame, int]]] = {}
-        self.coordinators: Mapping[str, Coordinator] = {}
 
     def grant(self) -> None:
         """A pool without credit gets all of it."""
@@ -41,7 +43,7 @@ class Relaying:
 
     def relay(self, key: JobKey, frame: bytes, n_lines: int = 0, credit: int = 0) -> None:
         """One frame of a job; of a job that is not ours (any more) it is dropped and counted."""
-        coordinator = self.coordinators.get(key.owner)
+        coordinator = self._coordinators.get(key.owner)
         if coordinator is None or not self._offers.relays(key):
             self.refund(credit)
             if coordinator is not None:
@@ -61,7 +63,7 @@ class Relaying:
     def promised(self, key: JobKey) -> None:
         """The acknowledgement is on its way: now the frames that came meanwhile."""
         for item, credit in self._promising.pop(key, ()):
-            self.coordinators[key.owner].outflow.put(item, credit)
+            self._coordinators[key.owner].outflow.put(item, credit)
 
     def refused(self, key: JobKey) -> None:
         for _item, credit in self._promising.pop(key, ()):

@@ -57,8 +57,8 @@ def desk(tmp_path):
     publisher = Silent()
     publisher.publish_later = lambda name, make: None
     offers = Offers(lambda: 1)
-    desk = PeerDesk(Shell(tmp_path / "outbox"), outbox, None, offers, publisher)
-    desk.serve(Anyone())
+    shell = Shell(tmp_path / "outbox")
+    desk = PeerDesk(shell, outbox, None, offers, publisher, Anyone(), Silent())
     desk.offered(URL, Offered(KEY.run_id, KEY.job_id, "m1", b"{}"))
     desk.pool_said(JobAccepted(key=KEY, message_id="m1"))
     settle(desk)
@@ -126,4 +126,4 @@ def test_a_promise_that_cannot_be_deleted_keeps_the_pools_row(desk, monkeypatch)
 def test_a_report_that_the_disk_refused_wakes_the_housekeeper(desk, monkeypatch):
     with full_disk(monkeypatch):
         finish(desk)
-    assert desk.refused.is_set()
+    assert desk.performer.refused.is_set()
