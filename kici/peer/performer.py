@@ -17,7 +17,8 @@ from kici.peer.notes import note
 from kici.peer.outbox import Outbox
 from kici.peer.relaying import Relaying
 from kici.protocol.machine import Action, Actions, Forget, Note, Tell
-from kici.protocol.offers import Conclude, Offers, Promise, Reply, Report, Stored
+from kici.protocol.offer_actions import Conclude, Promise, Reply, Report, Stored
+from kici.protocol.offers import Offers
 from kici.shell.child import ChildShell
 
 log = logging.getLogger("kici.peer")

@@ -19,15 +19,7 @@ from kici.contracts.link.views import SocketPassed
 from kici.contracts.wire import Wire
 from kici.contracts.wire.agent.session import AgentRegister, RegisterAck
 from kici.errors import ConfigError, RemoteError
-from kici.pool.actions import (
-    AdoptAgent,
-    AnswerRegister,
-    LaunchAgent,
-    PauseAgent,
-    ReapAgent,
-    ReleaseLedger,
-    SendAgent,
-)
+from kici.pool.actions import AnswerRegister, PauseAgent
 from kici.pool.core import PoolCore
 from kici.pool.events import (
     AgentLost,
@@ -37,28 +29,24 @@ from kici.pool.events import (
     MachineRead,
     PeerBooted,
     ScalersChanged,
-    SendFailed,
     Tick,
 )
 from kici.pool.fleet import Fleet
 from kici.pool.gathering import Gatherings
+from kici.pool.performer import Performer
 from kici.pool.receipts import Receipts
 from kici.pool.seam import AgentConnection
 from kici.pool.server import AgentServer
-from kici.pool.showing import Showing
-from kici.pool.speaking import perform_on
 from kici.pool.staff import unstored
 from kici.pool.tokens import TokenIssuer
 from kici.pool.undone import Undone
 from kici.pool.watching import places, read_machine, watch_machine
-from kici.protocol.machine import Action, Note, Tell
+from kici.protocol.machine import Action
 from kici.shell.child import ChildBoot, ChildShell
 
 _log = logging.getLogger("kici.pool")
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40}
 #: Kept from the time that ``leave`` grants, for closing sockets and last words.
 _LAST_S = 1.5
-_ON_AGENTS = (LaunchAgent, ReapAgent, AdoptAgent, ReleaseLedger)
 _scalers = msgspec.json.Decoder(ScalerConfig)
 
 
@@ -92,12 +80,11 @@ class Pool:
         self._server = AgentServer(self, self._issuer, auth=settings.agent_auth)
         self._fleet = Fleet(shell.config, self._issuer, self.apply)
         self._gatherings = Gatherings(self._server, shell.tell, settings.runtime_dir)
-        self._connections: dict[str, AgentConnection] = {}
+        self._performer = Performer(shell, self._fleet, self.apply)
+        self._connections = self._performer.connections
         self._receipts = Receipts(lambda agent_id: unstored(self._core.board, agent_id))
-        self._undone = Undone(self._perform)
-        self._handing_over = False
+        self._undone = Undone(self._performer.perform)
         self._sooner = Signal()
-        self._showing = Showing(lambda view: shell.try_tell("web", view))
 
     def run(self) -> int:
         # First of all ask what exists, or the warm pools would be filled twice.
@@ -180,7 +167,7 @@ class Pool:
         for action in actions:
             if isinstance(action, PauseAgent):
                 # Before its reader goes on, not when the queue comes to it.
-                perform_on(self._connections, action)
+                self._performer.perform(action)
         self._enqueue([a for a in actions if not isinstance(a, AnswerRegister | PauseAgent)])
         if isinstance(answers[0].answer, RemoteError):
             self._connections.pop(connection.connection_id, None)
@@ -194,39 +181,14 @@ class Pool:
     def lost(self, connection: AgentConnection, reason: str) -> None:
         self._connections.pop(connection.connection_id, None)
         self._receipts.lost(connection)
-        if not self._handing_over:
+        if not self._performer.leaves_agents:
             self.apply(AgentLost(connection.connection_id, reason))
 
-    # --- performing --------------------------------------------------------------------
+    # --- what is decided and not yet done ----------------------------------------------
 
     def _enqueue(self, actions: Sequence[Action]) -> None:
         self._undone.add(actions)
         self._sooner.set()
-
-    def _perform(self, action: Action) -> None:
-        if self._handing_over and isinstance(action, _ON_AGENTS):
-            return  # the next start decides, from what it finds
-        match action:
-            case Tell("web", message):
-                self._showing.show(message)
-            case Tell(to, message):
-                self._shell.tell(to, message)
-            case Note(level, message, fields):
-                _log.log(_LEVELS[level], message, extra=dict(fields))
-            case SendAgent(connection_id, message):
-                connection = self._connections.get(connection_id)
-                if connection is None or not connection.send(message):
-                    self.apply(SendFailed(connection_id, message))
-            case LaunchAgent():
-                self._fleet.launch(action)
-            case ReapAgent():
-                self._fleet.reap(action)
-            case AdoptAgent(agent_id=agent_id, scaler=scaler):
-                self._fleet.adopt(agent_id, scaler)
-            case ReleaseLedger(agent_id=agent_id, scaler=scaler):
-                self._fleet.release(agent_id, scaler)
-            case _:
-                perform_on(self._connections, action)
 
     def _keep_time(self) -> None:
         """Tick at the core's deadline; every handled event may have moved it."""
@@ -255,7 +217,7 @@ class Pool:
     def _hand_over(self, message: Leave, helpers: list[gevent.Greenlet]) -> int:
         """Agents stay and come back to the next start; what they have said is passed on."""
         until = monotonic() + max(0.5, message.within_s - _LAST_S)
-        self._handing_over = True
+        self._performer.leaves_agents = True
         gevent.killall(helpers[1:])  # no deadline expires any more; actions are performed
         self._server.close(1001, "Worker restarts", timeout_s=0.5)
         while monotonic() < until and self._undone:

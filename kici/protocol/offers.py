@@ -7,49 +7,15 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from kici.contracts.link import JobKey
-from kici.contracts.link.jobs import JobCancel, JobOffered, JobStored
-from kici.contracts.states import WireJobState
-from kici.contracts.wire import encode
-from kici.contracts.wire.peer.jobs import JobProgress, JobRerouteAck
-from kici.protocol.machine import Action, Actions, Forget, Note, Tell
+from kici.contracts.link.jobs import JobCancel, JobStored
+from kici.protocol.machine import Actions, Forget, Note, Tell
+from kici.protocol.offer_actions import Conclude, Promise, Report, Stored, failed, no, offer, yes
 
 #: The coordinator waits 15 s for the answer; ours must still reach it.
 ANSWER_WITHIN_S = 12.0
 NOT_ANSWERING = "Worker pool is not answering"
 #: Repeated offers of one job that wait for the same decision.
 _MAX_REPEATS = 16
-
-
-class Reply(Action, frozen=True):
-    """Answer a reroute on the connection of ``owner``, if there is one."""
-
-    owner: str
-    ack: JobRerouteAck
-
-
-class Promise(Action, frozen=True):
-    """Make the open record of ``key`` durable; what follows in the list waits for it."""
-
-    key: JobKey
-
-
-class Conclude(Action, frozen=True):
-    """Make the terminal report of ``key`` durable, then ``job.stored``, then send it."""
-
-    key: JobKey
-    frame: bytes
-
-
-class Report(Action, frozen=True):
-    """Send the stored terminal report of ``key`` again."""
-
-    key: JobKey
-
-
-class Stored(Action, frozen=True):
-    """Tell the pool that it may let go of ``key``, once no open record says otherwise."""
-
-    key: JobKey
 
 
 class _Stage(StrEnum):
@@ -101,25 +67,25 @@ class Offers:
         """A ``job.reroute`` that the link did not refuse (P37, P42)."""
         job = self._jobs.get(key)
         if key in self._withdrawn:
-            return [_no(key, message_id, NOT_ANSWERING)]
+            return [no(key, message_id, NOT_ANSWERING)]
         if job is None:
             job = _Job(_Stage.OFFERED, confirmed=False, until=now + ANSWER_WITHIN_S)
             job.message_ids.append(message_id)
             job.payload = reroute
             self._jobs[key] = job
-            return [Tell("pool", _offer(key, message_id, reroute, again=False))]
+            return [Tell("pool", offer(key, message_id, reroute, again=False))]
         if job.stage is _Stage.OFFERED:
             if len(job.message_ids) >= _MAX_REPEATS:
-                return [_no(key, message_id, NOT_ANSWERING)]
+                return [no(key, message_id, NOT_ANSWERING)]
             job.message_ids.append(message_id)
             return []
-        actions: Actions = [_yes(key, message_id)]
+        actions: Actions = [yes(key, message_id)]
         if job.stage is _Stage.CONCLUDED:
             actions.append(Report(key))
         elif not job.confirmed and not job.dispatched:
             # The pool that accepted it may be gone: with the payload it can start it after all.
             job.payload = reroute
-            actions.append(Tell("pool", _offer(key, message_id, reroute, again=True)))
+            actions.append(Tell("pool", offer(key, message_id, reroute, again=True)))
         return actions
 
     def accepted(self, key: JobKey) -> Actions:
@@ -141,7 +107,7 @@ class Offers:
         if job.stage is not _Stage.OFFERED:
             return []
         job.stage = _Stage.HELD
-        answers = [_yes(key, message_id) for message_id in job.message_ids]
+        answers = [yes(key, message_id) for message_id in job.message_ids]
         job.message_ids = []
         return [Promise(key), *answers]
 
@@ -153,7 +119,7 @@ class Offers:
             return []
         if job.stage is _Stage.OFFERED:
             del self._jobs[key]
-            return [_no(key, message_id, reason) for message_id in job.message_ids]
+            return [no(key, message_id, reason) for message_id in job.message_ids]
         if job.stage is _Stage.HELD and not job.confirmed:
             return self.finished(key, failed(key, reason, self._wall()))
         return []
@@ -164,7 +130,7 @@ class Offers:
         self._withdrawn.add(key)
         text = f"Outbox cannot be written: {reason}"
         note = Note("error", "Failed to persist accepted job to outbox", {"error": reason})
-        answers = [_no(key, message_id, text) for message_id in message_ids]
+        answers = [no(key, message_id, text) for message_id in message_ids]
         return [note, *answers, *self.accepted(key)]
 
     def dispatched(self, key: JobKey) -> None:
@@ -207,7 +173,7 @@ class Offers:
             if job.payload is not None:
                 message_id = job.message_ids[0] if job.message_ids else ""
                 again = job.stage is _Stage.HELD
-                actions.append(Tell("pool", _offer(key, message_id, job.payload, again=again)))
+                actions.append(Tell("pool", offer(key, message_id, job.payload, again=again)))
         return actions
 
     def tick(self, now: float) -> Actions:
@@ -219,34 +185,5 @@ class Offers:
             del self._jobs[key]
             self._withdrawn.add(key)
             actions.append(Note("error", NOT_ANSWERING, {"runId": key.run_id, "jobId": key.job_id}))
-            actions += [_no(key, message_id, NOT_ANSWERING) for message_id in job.message_ids]
+            actions += [no(key, message_id, NOT_ANSWERING) for message_id in job.message_ids]
         return actions
-
-
-def failed(key: JobKey, error: str, timestamp_ms: int) -> bytes:
-    """A terminal ``failed`` report made by us."""
-    return encode(
-        JobProgress(
-            kind="job",
-            run_id=key.run_id,
-            job_id=key.job_id,
-            job_name="",
-            step_index=0,
-            step_name="",
-            state=WireJobState.FAILED,
-            timestamp=timestamp_ms,
-            data={"error": error},
-        )
-    )
-
-
-def _offer(key: JobKey, message_id: str, reroute: bytes, *, again: bool) -> JobOffered:
-    return JobOffered(key=key, message_id=message_id, reroute=reroute, again=again)
-
-
-def _yes(key: JobKey, message_id: str) -> Reply:
-    return Reply(key.owner, JobRerouteAck(message_id=message_id, accepted=True))
-
-
-def _no(key: JobKey, message_id: str, reason: str) -> Reply:
-    return Reply(key.owner, JobRerouteAck(message_id=message_id, accepted=False, reason=reason))

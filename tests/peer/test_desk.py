@@ -12,7 +12,8 @@ from kici.contracts.link import JobKey
 from kici.contracts.link.jobs import JobAccepted, JobFinished, JobStored
 from kici.peer.desk import PeerDesk
 from kici.peer.outbox import Outbox
-from kici.protocol.offers import Offers, failed
+from kici.protocol.offer_actions import failed
+from kici.protocol.offers import Offers
 from kici.protocol.peer_actions import Offered, Receipted
 from kici.shell import durable
 

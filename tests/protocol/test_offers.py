@@ -7,7 +7,8 @@ import pytest
 from kici.contracts.link import JobKey
 from kici.contracts.link.jobs import JobCancel, JobOffered, JobStored
 from kici.protocol.machine import Forget, Note, Tell
-from kici.protocol.offers import NOT_ANSWERING, Conclude, Offers, Promise, Reply, Report, Stored
+from kici.protocol.offer_actions import Conclude, Promise, Reply, Report, Stored
+from kici.protocol.offers import NOT_ANSWERING, Offers
 
 KEY = JobKey(owner="ws://c", run_id="r", job_id="j")
 

@@ -3,7 +3,8 @@
 from kici.contracts.link import JobKey
 from kici.contracts.link.jobs import JobOffered
 from kici.protocol.machine import Tell
-from kici.protocol.offers import Conclude, Offers, Stored
+from kici.protocol.offer_actions import Conclude, Stored
+from kici.protocol.offers import Offers
 
 KEY = JobKey(owner="ws://c:1", run_id="r", job_id="j")
 

@@ -23,7 +23,7 @@ from kici.protocol.coordinator_auth import Joined as JoinedRow
 from kici.protocol.coordinator_session import CoordinatorSession
 from kici.protocol.heartbeat import Advert
 from kici.protocol.machine import Close, Send
-from kici.protocol.offers import failed
+from kici.protocol.offer_actions import failed
 from kici.protocol.peer_actions import Authentication, Choose, Joined, PeerSettings, Refused
 from kici.protocol.peer_link import PeerLink, leaving
 from kici.protocol.peer_session import PeerSession
