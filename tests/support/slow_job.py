@@ -25,7 +25,8 @@ def start(machine: Machine) -> str:
     """Its id, once it writes."""
     machine.run(f"rm -f {_GO}")
     machine.put("/root/slow.yaml", _JOB)
-    job = machine.run("kici run /root/slow.yaml --json | jq -r .jobId")
+    # Just after a restart it says on its error output what the job waits for.
+    job = machine.run("kici run /root/slow.yaml --json 2>/root/slow.err | jq -r .jobId")
     machine.wait_for(f"kici logs {job} | grep 'line 1$'")
     return job
 
