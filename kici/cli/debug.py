@@ -92,8 +92,11 @@ def _config(args: argparse.Namespace) -> bytes:
 
 
 def _doctor(args: argparse.Namespace) -> bytes:
+    from kici.redaction import redact
+
     findings: list[Any] = doctor.examine(args)
-    return json.dumps([doctor.as_json(finding) for finding in findings], indent=1).encode()
+    shown = json.dumps([doctor.as_json(finding) for finding in findings], indent=1)
+    return redact(shown).encode()
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> str:

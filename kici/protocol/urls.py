@@ -12,7 +12,7 @@ PEER_PATH = "/ws/peer"
 #: Schemes of the input and what is dialled. The reference dials ``https`` without TLS.
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 _PORTS = {"ws": 80, "wss": 443}
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]*@")
+_USER_INFO = re.compile(r"(?:(?<=//)|\A(?![^/\s]*//))[^/\s]*@")
 
 
 def shown_url(url: str) -> str:

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from kici.protocol.urls import shown_url
 from kici.web.page import step_text
 from kici.wording import duration, size
 
@@ -38,4 +39,5 @@ FILTERS: dict[str, Any] = {
     "mark": mark,
     "clock": clock,
     "step_text": step_text,
+    "shown_url": shown_url,
 }

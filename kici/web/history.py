@@ -13,6 +13,7 @@ import gevent
 import msgspec
 
 from kici.contracts.link.views import JobView, StepView
+from kici.protocol.urls import shown_url
 from kici.shell.durable import write_atomic
 from kici.shell.lines import append_line, read_lines
 
@@ -64,7 +65,7 @@ def entry_of(job: JobView, boot: str, now: float) -> Entry:
     """The history entry of a job that has just finished."""
     completed_at = job.completed_at or now
     return Entry(
-        owner=job.key.owner,
+        owner=shown_url(job.key.owner),
         run_id=job.key.run_id,
         job_id=job.key.job_id,
         job_name=job.job_name,

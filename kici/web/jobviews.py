@@ -3,6 +3,7 @@
 from typing import Any
 
 from kici.contracts.link.views import AgentView, JobView, StepView
+from kici.protocol.urls import shown_url
 from kici.web.history import Entry
 from kici.web.moments import iso
 
@@ -18,7 +19,7 @@ def job_view(job: JobView, now: float) -> dict[str, Any]:
     """A job that has not ended."""
     step = running_step(job)
     return {
-        **_names(job.key.owner, job.key.run_id, job.key.job_id, job),
+        **_names(shown_url(job.key.owner), job.key.run_id, job.key.job_id, job),
         "status": job.state,
         "error": job.error,
         "acceptedAt": iso(job.accepted_at),

@@ -7,6 +7,7 @@ from kici.contracts.link.jobs import OutboxState
 from kici.contracts.link.lifecycle import ChildState, DrainState, ReloadResult
 from kici.contracts.link.views import JobView, PeerState, PoolCapacity, ScalerSlots, SpoolState
 from kici.contracts.states import ConnectionState
+from kici.protocol.urls import shown_url
 from kici.web.desk import Desk
 from kici.web.history import Entry
 from kici.web.moments import iso
@@ -23,7 +24,8 @@ def links(desk: Desk) -> list[PeerState]:
 
 
 def urls(desk: Desk) -> tuple[str, ...]:
-    return desk.settings.coordinator_urls
+    """As the peer names its links: without user name and password."""
+    return tuple(shown_url(url) for url in desk.settings.coordinator_urls)
 
 
 def _unheard(url: str, index: int) -> PeerState:

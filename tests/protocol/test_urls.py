@@ -38,9 +38,10 @@ def test_what_cannot_be_dialled_is_refused(configured, read):
         read(configured)
 
 
-def test_a_refusal_does_not_repeat_a_password():
+@pytest.mark.parametrize("url", ["ftp://user:hunter2@h", "user:hunter2@h:4000", "//me:hunter2@h"])
+def test_a_refusal_does_not_repeat_a_password(url):
     with pytest.raises(ValueError) as caught:
-        check_coordinator_url("ftp://user:hunter2@h")
+        check_coordinator_url(url)
     assert "hunter2" not in str(caught.value)
 
 
@@ -53,6 +54,7 @@ def test_spelling_key_joins_spellings_and_separates_places():
 
 def test_shown_url_hides_user_and_password():
     assert shown_url("wss://me:pass@h:1/ws/peer") == "wss://h:1/ws/peer"
+    assert shown_url("ws://me:p@ss@h:1") == "ws://h:1"
     assert shown_url("ws://h:1/a@b") == "ws://h:1/a@b"
 
 

@@ -175,10 +175,13 @@ class WebChild:
         finally:
             connection.close()
 
-    def json(self, path: str) -> Any:
+    def text(self, path: str) -> str:
         status, _headers, body = self.request("GET", path)
         assert status == 200, (status, body)
-        return json.loads(body)
+        return body.decode()
+
+    def json(self, path: str) -> Any:
+        return json.loads(self.text(path))
 
     def raw(self, data: bytes) -> bytes:
         """What comes back for ``data`` until the server closes."""
@@ -268,9 +271,10 @@ def capacity(rev: int, *agents: AgentSlot, **changes: Any) -> PoolCapacity:
 
 
 def job(rev: int, job_id: str, state: str = "running", **changes: Any) -> JobView:
+    owner, run_id = changes.pop("owner", COORDINATOR), changes.pop("run_id", "run-1")
     base: dict[str, Any] = {
         "rev": rev,
-        "key": JobKey(owner=COORDINATOR, run_id=changes.pop("run_id", "run-1"), job_id=job_id),
+        "key": JobKey(owner=owner, run_id=run_id, job_id=job_id),
         "job_name": "build",
         "workflow_name": "ci",
         "repo_url": "https://example.org/a.git",

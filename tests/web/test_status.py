@@ -172,6 +172,28 @@ def test_cluster_health_counts_links(tmp_path) -> None:
         child.close()
 
 
+def test_a_coordinator_with_a_password_in_its_url_is_known_and_the_password_is_not(
+    tmp_path,
+) -> None:
+    configured = "ws://me:hunter2@127.0.0.1:1/ws/peer"
+    child = WebChild(tmp_path, coordinator_urls=(configured,))
+    try:
+        said = [child.text("/status"), child.text("/metrics")]
+        child.peer.tell(peer_state(1, "connected", "ws://127.0.0.1:1/ws/peer"))
+        child.eventually("/status", lambda b: b["coordinatorConnection"] == "connected")
+        child.pool.tell(job(1, "j-1", owner=configured))
+        child.eventually("/api/v1/jobs", lambda b: b["jobs"])
+        said += [child.text(path) for path in ("/status", "/metrics", "/", "/api/v1/jobs")]
+        child.pool.tell(finished(2, "j-1", owner=configured))
+        child.eventually("/status", lambda b: b["recentJobs"])
+        said += [child.text(path) for path in ("/status", "/", "/api/v1/jobs")]
+    finally:
+        child.close()
+    said += [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("j-1" in text for text in said[-1:])
+    assert not [text for text in said if "hunter2" in text]
+
+
 # W94
 def test_active_runs_are_counted_once_each(web: WebChild) -> None:
     web.pool.tell(job(1, "j-1"))
