@@ -19,6 +19,8 @@ MAX_NODES = 100_000
 MAX_DEPTH = 64
 
 _CORE = "tag:yaml.org,2002:"
+#: What PyYAML's and our constructors raise for an explicit tag on a value it does not fit.
+_UNFIT = (ValueError, KeyError, TypeError, AttributeError, IndexError)
 _DIRECTIVE_11 = re.compile(r"\A\ufeff?(?:[ \t]*#[^\n]*\n|[ \t]*\n|%[^\n]*\n)*?%YAML[ \t]+1\.1\s")
 _BIG = float("inf")
 
@@ -52,10 +54,6 @@ def load(text: str) -> Any:
         raise YamlError(what, mark.line + 1 if mark else 0) from None
     except yaml.reader.ReaderError as error:
         raise YamlError(f"a character that YAML does not allow, at {error.position}") from None
-    except (ValueError, KeyError) as error:  # an explicit tag on a text it does not fit
-        if isinstance(error, YamlError):
-            raise
-        raise YamlError(f"a value does not fit its tag: {error}") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -70,6 +68,14 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except YamlError:
+            raise
+        except _UNFIT:  # its text may quote the value, which may be a secret
+            raise YamlError("a value does not fit its tag", _line(node)) from None
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Keys are compared as values (``1`` is not ``"1"``), then become texts."""

@@ -57,13 +57,17 @@ class Configuration:
 
 
 def reload(old: Config, load: Load, rev: int) -> Reloaded:
-    """Never raises for what an operator can do wrong."""
+    """Never raises: a mistake in reading a file must not end a worker that has jobs."""
     try:
         new = load()
     except ConfigError as error:
         return _refused(old, rev, tuple(str(problem) for problem in error.problems))
     except OSError as error:
         return _refused(old, rev, (str(error),))
+    except Exception as error:  # noqa: BLE001 - ours; the old configuration still holds
+        _log.error("Reading the configuration failed", exc_info=error)
+        what = f"reading it failed ({type(error).__name__}), which is our mistake; see the log"
+        return _refused(old, rev, (what,))
     restart = tuple(
         name
         for name in old.settings.__struct_fields__

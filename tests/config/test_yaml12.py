@@ -128,3 +128,42 @@ def test_a_hostile_text_is_refused_quickly(text, what):
 
 def test_a_number_of_five_thousand_digits_is_out_of_every_range():
     assert yaml12.load("9" * 5000) == float("inf")
+
+
+@pytest.mark.parametrize("directive", ["", "%YAML 1.1\n---\n"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!map [x]",
+        "!!map x",
+        "!!seq x",
+        "!!int [1]",
+        "!!int {a: 1}",
+        "!!int hunter2",
+        "!!float [1]",
+        "!!float {}",
+        "!!float hunter2",
+        "!!bool [x]",
+        "!!bool hunter2",
+        "!!int ''",
+        "!!float ''",
+        "!!null [x]",
+        "!!binary [x]",
+        "!!binary ü",
+        "!!str [x]",
+    ],
+)
+def test_a_tag_that_its_value_does_not_fit_gives_a_value_or_an_error_with_its_line(
+    directive, value
+):
+    error = _error_of(f"{directive}b: 1\na: {value}\n")
+    assert error is None or error.line == 2 + directive.count("\n")
+    assert "hunter2" not in str(error)
+
+
+def _error_of(text):
+    try:
+        yaml12.load(text)
+    except yaml12.YamlError as error:
+        return error
+    return None

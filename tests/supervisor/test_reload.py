@@ -44,6 +44,17 @@ def test_an_unreadable_file_is_a_refusal_too(tmp_path):
     assert (done.result.ok, done.result.problems) == (False, ("denied",))
 
 
+def test_a_mistake_of_ours_in_reading_is_a_refusal_with_its_stack_in_the_log(tmp_path, caplog):
+    def load() -> Config:
+        raise TypeError("hunter2")
+
+    done = reload(config(tmp_path, 4000), load, 1)
+    assert (done.result.ok, done.changed) == (False, None)
+    assert "TypeError" in done.result.problems[0]
+    assert "hunter2" not in done.result.problems[0]
+    assert [record.exc_info[0] for record in caplog.records] == [TypeError]
+
+
 def test_what_holds_changes_with_a_good_file_and_stays_with_a_bad_one(tmp_path):
     old, answers = config(tmp_path, 4000), []
     new = msgspec.structs.replace(old, scalers=ScalerConfig(global_max_agents=7))
