@@ -6,16 +6,22 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueE
 
 _MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgKMG])")
 _MULTIPLIER = {"k": 2**10, "m": 2**20, "g": 2**30}
-#: No machine has more; keeps a page of digits from becoming a number.
+#: Keeps a page of digits from becoming a number.
 _MAX_CHARS = 32
+#: No machine has more; what is larger does not fit the numbers of links and engines.
+MAX_MEMORY_BYTES = 2**50
 
 
 def memory_bytes(text: str) -> int:
-    """``512m``, ``1.5g``, ``2 g`` in bytes, floored. Raises ``ValueError`` without a text."""
+    """``512m``, ``1.5g``, ``2 g`` in bytes, floored. Raises ``ValueError`` without a text, also
+    beyond ``MAX_MEMORY_BYTES``."""
     match = _MEMORY.fullmatch(text) if len(text) <= _MAX_CHARS else None
     if match is None:
         raise ValueError
-    return int(Fraction(match[1]) * _MULTIPLIER[match[2].lower()])
+    n_bytes = int(Fraction(match[1]) * _MULTIPLIER[match[2].lower()])
+    if n_bytes > MAX_MEMORY_BYTES:
+        raise ValueError
+    return n_bytes
 
 
 def is_host_access(rule: str) -> bool:

@@ -19,10 +19,15 @@ MAX_CHUNK_CHARACTERS = 256 * 1024
 #: A longer line is cut into several: whatever JSON escapes and UTF-8 make of it, six bytes
 #: a character, its frame stays below 25 MiB.
 MAX_LINE_CHARACTERS = 2 * 2**20
-#: Bound of a terminal report (peer spec 5.3), without what ``_shrunk`` takes away.
-MAX_FINISHED_BYTES = 4 * 2**20
+#: Bound of a report (peer spec 5.3), without what ``_shrunk`` takes away.
+MAX_REPORT_BYTES = 4 * 2**20
+#: Arrays and objects within each other in a report's data. Each process between agent and
+#: coordinator reads it at another depth of its own stack: the limit must not be theirs.
+MAX_DEPTH = 100
 #: Secret names reported with a step (peer spec 4.8).
 MAX_SECRETS_ACCESSED = 30
+#: Characters of a step's name.
+MAX_NAME = 1000
 #: Step states that both versions know; any other terminal-looking one becomes failed.
 STEP_STATES = frozenset({"running", "success", "failed", "skipped", "pending", "cancelled"})
 #: How agents may call an end that the protocol has no word for (P52).
@@ -54,17 +59,8 @@ def step_state(state: str) -> str | None:
 def job_frame(
     run_id: str, job_id: str, state: str, timestamp: Number, data: dict[str, Any] | None = None
 ) -> bytes:
-    """``job.progress`` of kind job; a terminal one is cut to ``MAX_FINISHED_BYTES``."""
-    frame = _job_frame(run_id, job_id, state, timestamp, data)
-    if len(frame) > MAX_FINISHED_BYTES:
-        frame = _job_frame(run_id, job_id, state, timestamp, _shrunk(data or {}, len(frame)))
-    return frame
-
-
-def _job_frame(
-    run_id: str, job_id: str, state: str, timestamp: Number, data: dict[str, Any] | None
-) -> bytes:
-    return encode(
+    """``job.progress`` of kind job."""
+    return _frame(
         JobProgress(
             kind="job",
             run_id=run_id,
@@ -79,9 +75,37 @@ def _job_frame(
     )
 
 
-def _shrunk(data: dict[str, Any], n_bytes: int) -> dict[str, Any]:
+def _frame(progress: JobProgress) -> bytes:
+    """As JSON; data that is too large or too deep is cut down."""
+    try:
+        frame = encode(progress)
+    except RecursionError:
+        trouble = "was nested too deeply"
+    else:
+        if len(frame) > MAX_REPORT_BYTES:
+            trouble = f"of {len(frame)} bytes was too large"
+        elif _is_too_deep(frame, progress.data):
+            trouble = "was nested too deeply"
+        else:
+            return frame
+    data = _shrunk(progress.data or {}, trouble)
+    return encode(msgspec.structs.replace(progress, data=data))
+
+
+def _is_too_deep(frame: bytes, data: Any) -> bool:
+    if frame.count(b"[") + frame.count(b"{") <= MAX_DEPTH:
+        return False
+    level, depth = [data], 0
+    while level and depth <= MAX_DEPTH:
+        values = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [inner for one in values for inner in one if isinstance(inner, dict | list)]
+        depth += 1
+    return bool(level)
+
+
+def _shrunk(data: dict[str, Any], trouble: str) -> dict[str, Any]:
     """The report without what made it too large, saying so (P72)."""
-    note = f"report of {n_bytes} bytes was too large: outputs and step results are left out"
+    note = f"report {trouble}: outputs and step results are left out"
     error = data.get("error")
     text = f"{error[:10_000]} ({note})" if isinstance(error, str) and error else note
     shrunk: dict[str, Any] = {"error": text}
@@ -109,14 +133,14 @@ def step_frame(message: StepStatus, state: str) -> bytes:
         "logBytesStreamed": message.log_bytes_streamed,
     }
     data.update({key: value for key, value in extra.items() if value is not None})
-    return encode(
+    return _frame(
         JobProgress(
             kind="step",
             run_id=message.run_id,
             job_id=message.job_id,
             job_name="",
             step_index=message.step_index,
-            step_name=message.step_name,
+            step_name=message.step_name[:MAX_NAME],
             state=state,
             timestamp=message.timestamp,
             data=data or None,

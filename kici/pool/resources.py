@@ -1,13 +1,12 @@
 """Resource declarations of jobs, label sets and defaults (scaler spec 1.4, 2.5)."""
 
-import math
-import re
 from typing import Any
 
 from kici.config.model import Resources, ResourceSpec
+from kici.config.units import memory_bytes
 
-_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgKMG])", re.ASCII)
-_UNITS = {"k": 2**10, "m": 2**20, "g": 2**30}
+#: No machine has more.
+MAX_CPUS = 10**6
 
 
 class BadResources(ValueError):
@@ -31,17 +30,17 @@ def _read_spec(declared: Any) -> ResourceSpec | None:
     if not isinstance(declared, dict):
         raise BadResources("resources.requests or limits is not an object")
     cpus = declared.get("cpus") or 0
-    if isinstance(cpus, bool) or not isinstance(cpus, int | float) or not 0 <= cpus < math.inf:
+    if isinstance(cpus, bool) or not isinstance(cpus, int | float) or not 0 <= cpus <= MAX_CPUS:
         raise BadResources("cpus is not a number of cores")
     memory = declared.get("memory")
     return ResourceSpec(cpus=float(cpus), memory_bytes=_read_memory(memory) if memory else 0)
 
 
 def _read_memory(text: Any) -> int:
-    match = _MEMORY.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        raise BadResources("memory is not like 512m or 2g")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    try:
+        return memory_bytes(text if isinstance(text, str) else "")
+    except ValueError:
+        raise BadResources("memory is not like 512m or 2g, 1 PiB at most") from None
 
 
 def resolve(*declarations: Resources | None) -> tuple[ResourceSpec, ResourceSpec]:

@@ -3,10 +3,13 @@
 import json
 import time
 
+import pytest
+
 from kici.contracts.link.jobs import LogCredit
-from kici.contracts.wire.agent.jobs import JobStatus, LogChunk
+from kici.contracts.wire.agent.jobs import JobStatus, LogChunk, StepStatus
 from kici.pool import relay
 from kici.pool.events import AgentSaid
+from kici.protocol.agent_frames import parse
 from tests.support.pool_world import World
 
 
@@ -59,6 +62,55 @@ def test_terminal_report_that_is_too_large_says_so_and_shrinks():
     told = json.loads(frame)["data"]
     assert told["durationMs"] == 5
     assert told["error"].startswith("bad (report of 30000")
+
+
+def nested(depth):
+    data = []
+    for _ in range(depth - 1):
+        data = [data]
+    return {"outputs": data, "durationMs": 5}
+
+
+# P72
+@pytest.mark.parametrize("depth", [150, 985, 990, 5000])
+def test_a_report_that_is_nested_too_deeply_says_so(depth):
+    told = json.loads(relay.job_frame("r1", "j1", "success", 1, nested(depth)))["data"]
+    assert told["durationMs"] == 5
+    assert told["error"].startswith("report was nested too deeply")
+
+
+def test_a_deep_or_a_wide_report_passes_as_it_is():
+    for data in (nested(90), {"outputs": [[] for _ in range(500)]}):
+        assert json.loads(relay.job_frame("r1", "j1", "success", 1, data))["data"] == data
+
+
+# P72
+def test_a_step_that_says_too_much_is_cut_to_what_the_links_carry():
+    many = {"outputs": [1e15] * 2_000_000}
+    step = StepStatus(
+        message_id="m", run_id="r1", job_id="j1", step_index=1, step_name="n" * 10**7,
+        state="success", timestamp=1, data=many, secrets_accessed=("a" * 10**7,),
+    )  # fmt: skip
+    frame = relay.step_frame(step, "success")
+    assert len(frame) < 3000
+    assert "was too large" in json.loads(frame)["data"]["error"]
+
+
+# A23a
+@pytest.mark.parametrize("depth", range(960, 1010))
+def test_no_depth_of_an_agents_data_breaks_the_core(depth):
+    data = '{"a":' + "[" * depth + "]" * depth + "}"
+    head = '"messageId":"m","runId":"r1","jobId":"j1","state":"success","timestamp":1'
+    for text in (
+        f'{{"type":"job.status",{head},"data":{data}}}',
+        f'{{"type":"step.status","stepIndex":1,"stepName":"s",{head},"data":{data}}}',
+    ):
+        world = World()
+        world.register()
+        world.offer()
+        world.run()
+        if message := parse(text):
+            world.say("a1", message)
 
 
 def test_dropped_jobs_at_the_top_level_are_not_lost():
