@@ -4,6 +4,7 @@ The supervisor forks, closes what is not the child's, calls ``monkey.patch_all()
 the child's ``run(boot)``. The child's own loop reads one ``inbox``.
 """
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -18,6 +19,8 @@ from kici.contracts.link.lifecycle import ChildFailed, ChildReady, Hello, Ping, 
 from kici.shell import host
 from kici.shell.link import Link, LinkClosed, new_boot_id
 from kici.shell.trim import Trimmer
+
+_log = logging.getLogger("kici.shell")
 
 #: Exit code of a child that cannot boot: the supervisor gives up on it at once.
 EXIT_CANNOT_BOOT = 3
@@ -70,7 +73,8 @@ class ChildShell:
         for neighbour, link in self._links.items():
             link.passed = trimmer.passed
             link.send(Hello(name=boot.name, pid=os.getpid()))
-            gevent.spawn(self._read, neighbour, link)
+            for greenlet in (link.writer, gevent.spawn(self._read, neighbour, link)):
+                greenlet.link_exception(_crash)
         if not host.links_report_eof():
             gevent.spawn(self._watch_parent, os.getppid())
 
@@ -123,3 +127,9 @@ class ChildShell:
                 link.send(Pong(number=envelope.body.number))
                 continue
             self.inbox.put(Received(envelope.sender, envelope.boot_id, envelope.body, fds))
+
+
+def _crash(greenlet: gevent.Greenlet) -> None:
+    """A bug of ours: a child that no longer hears or says anything must not live on."""
+    _log.critical("Link failed: %r", greenlet.exception)
+    os._exit(1)

@@ -56,14 +56,18 @@ def new_boot_id() -> str:
 
 def cut(number: int, data: bytes) -> list[bytes]:
     """The parts of message ``number``, each with its header."""
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise LocalError(f"link message of {len(data)} bytes is above {MAX_MESSAGE_BYTES}")
-    n_parts = max(1, -(-len(data) // PART_BYTES))
+    n_parts = max(1, -(-len(_checked(data)) // PART_BYTES))
     return [
         _HEADER.pack(number & 0xFFFFFFFF, index, n_parts)
         + data[index * PART_BYTES : (index + 1) * PART_BYTES]
         for index in range(n_parts)
     ]
+
+
+def _checked(data: bytes) -> bytes:
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise LocalError(f"link message of {len(data)} bytes is above {MAX_MESSAGE_BYTES}")
+    return data
 
 
 def _ignore(n_bytes: int) -> None:
@@ -108,14 +112,14 @@ class Link:
         self._joiner = Joiner()
         self._number = 0
         self._queue: Queue[tuple[bytes, Sequence[int]]] = Queue(QUEUE_LENGTH)
-        self._writer = gevent.spawn(self._write)
+        self.writer = gevent.spawn(self._write)
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         """Queue ``message``; blocks this greenlet when the neighbour is far behind.
 
         Descriptors in ``fds`` (at most one) are closed here once they are passed.
         """
-        data = pack(self.name, self.boot_id, message)
+        data = _checked(pack(self.name, self.boot_id, message))
         self.passed(len(data))
         self._queue.put((data, fds))
 
@@ -147,7 +151,7 @@ class Link:
         return False
 
     def close(self) -> None:
-        self._writer.kill()
+        self.writer.kill()
         self._socket.close()
 
     _writing = False

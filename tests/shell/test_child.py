@@ -12,8 +12,9 @@ import pytest
 
 from kici.contracts.link.envelope import pack, unpack
 from kici.contracts.link.lifecycle import ChildFailed, ChildReady, Hello, Leave, Ping, Pong
+from kici.errors import LocalError
 from kici.shell.child import EXIT_CANNOT_BOOT, EXIT_ORPHANED
-from kici.shell.link import PART_BYTES, Joiner, cut, socketpair
+from kici.shell.link import MAX_MESSAGE_BYTES, PART_BYTES, Joiner, Link, cut, socketpair
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -133,3 +134,26 @@ def test_a_neighbour_that_is_gone_ends_nothing(child):
     pool.peer.close()
     pool.tell(pool.supervisor, Ping(number=1))
     assert pool.read(pool.supervisor).body == Pong(number=1)
+
+
+def test_a_child_that_cannot_read_its_neighbour_ends_loudly(child):
+    """Deaf to one neighbour it would still answer the supervisor's pings, for ever."""
+    running = child()
+    running.peer.send(cut(1, b"no envelope")[0])
+    assert running.process.wait(20) == 1
+
+
+def test_a_message_that_is_too_large_is_the_sender_s_error_and_blocks_nobody():
+    ours, theirs = socketpair()
+    link = Link(ours.detach(), name="pool", neighbour="peer", boot_id="b")
+    try:
+        with pytest.raises(LocalError):
+            link.send(ChildFailed(name="pool", reason="x" * (MAX_MESSAGE_BYTES + 1)))
+        link.send(ChildReady(name="pool"))
+        assert link.flush(5)
+        whole = Joiner().feed(theirs.recv(PART_BYTES + 8))
+        assert whole is not None
+        assert unpack(whole).body == ChildReady(name="pool")
+    finally:
+        link.close()
+        theirs.close()
