@@ -7,6 +7,7 @@ flood of idle connections cannot keep ``/health`` from being answered.
 
 import socket
 from collections.abc import Callable
+from email import errors
 from typing import Any
 
 import gevent
@@ -26,6 +27,14 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_BODY_BYTES = 64 * 1024
 #: Read and thrown away behind a refused request.
 _SWALLOW_BYTES = 256 * 1024
+
+#: The parser of headers is one of mails: it misses the parts of a body that it was not given.
+_OF_THE_BODY = (
+    errors.NoBoundaryInMultipartDefect,
+    errors.StartBoundaryNotFoundDefect,
+    errors.MultipartInvariantViolationDefect,
+    errors.InvalidMultipartContentTransferEncodingDefect,
+)
 
 #: What a view calls (from ``environ``) when its answer is a stream without end.
 STREAM_KEY = "kici.stream"
@@ -100,7 +109,8 @@ class BoundedHandler(WSGIHandler):
 
     def read_request(self, raw_requestline: str) -> Any:
         complete = super().read_request(raw_requestline)
-        if getattr(self.headers, "defects", None):
+        defects = getattr(self.headers, "defects", ())
+        if any(not isinstance(defect, _OF_THE_BODY) for defect in defects):
             raise ValueError("malformed header")
         if (self.content_length or 0) > MAX_BODY_BYTES:
             raise BodyTooLarge("body too large")

@@ -63,7 +63,10 @@ def same_site(headers: Mapping[str, str], own: Sequence[str]) -> bool:
     origin = headers.get("Origin")
     if origin is None:
         return True
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # no browser of anybody's page writes that
+        return False
     return parts.netloc.lower() == headers.get("Host", "").lower() or (parts.hostname or "") in own
 
 

@@ -46,6 +46,8 @@ def test_an_unknown_host_is_421(shared: WebChild) -> None:
     [
         {"Origin": "http://evil.com"},
         {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": "http://[::1"},
         {"Sec_Fetch_Site": "cross-site"},
         {"Sec_Fetch_Site": "same-site"},
     ],
@@ -142,6 +144,16 @@ def test_an_impossible_deadline_is_400(shared: WebChild, deadline: object) -> No
 @pytest.mark.parametrize("body", ["", "not json", "[1, 2]", '"text"', "{}"])
 def test_any_other_body_is_ignored_as_the_reference_does(web: WebChild, body: str) -> None:
     assert web.request("POST", "/drain", body, Content_Type="application/json")[0] == 200
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x"])
+def test_a_form_in_parts_that_has_none_is_ignored_too(tmp_path, kind: str) -> None:
+    child = WebChild(tmp_path, admin_token=secret("s3cret"))
+    try:
+        headers = {"Authorization": "Bearer s3cret", "Content_Type": kind}
+        assert child.request("POST", "/drain", "no parts", **headers)[0] == 200
+    finally:
+        child.close()
 
 
 def test_undrain_asks_the_supervisor(web: WebChild) -> None:
