@@ -6,6 +6,7 @@ import time
 from typing import Any, Protocol
 
 import gevent
+from gevent.event import Event
 
 from kici.agent.archives import fetch_archive
 from kici.agent.checkout import check_content_hash, check_out
@@ -35,8 +36,8 @@ class Reporter(Protocol):
     def step(self, step_index: int, name: str, state: str, **more: Any) -> None: ...
     def finished(self, state: str, data: dict[str, Any]) -> None: ...
     def cleaned(self) -> None: ...
-    def pause(self) -> None:
-        """Blocks while the link cannot take more log."""
+    def pause(self, released: Event) -> None:
+        """Blocks while the link cannot take more log and ``released`` is not set."""
 
 
 class JobRun:

@@ -121,10 +121,12 @@ class StepLog:
         self._lines, self._n_chars, self._since = [], 0, None
         self._stream = self._stream or "stdout"
 
-    def end(self, now: float) -> None:
-        """The step's output is over."""
+    def end(self, now: float, last: str = "") -> None:
+        """The step's output is over; ``last`` is a line of the agent's own behind it."""
         if not self._truncated:
             self._end_streams(now)
+        if last:
+            self.say(last, now)
         self.flush()
 
     def _end_streams(self, now: float) -> None:

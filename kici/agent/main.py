@@ -38,6 +38,8 @@ log = logging.getLogger("kici.agent")
 _EXIT_INTERNAL = 70
 #: The loop looks at its flags at least this often.
 _IDLE_WAIT_S = 5.0
+#: A reader that waits for a slow link looks this often whether it is let go.
+_PAUSE_S = 0.1
 
 
 class Agent:
@@ -138,10 +140,12 @@ class Agent:
         self._job = None
         self.perform(self.machine.job_cleaned(time.monotonic()))
 
-    def pause(self) -> None:
+    def pause(self, released: Event) -> None:
         """While the link is up but slow; a link that is down sheds instead."""
-        while not self._settings.drop_on_backpressure and self._congested():
-            self._wire.wait_writable(1.0)
+        if self._settings.drop_on_backpressure:
+            return
+        while self._congested() and not released.is_set():
+            self._wire.wait_writable(_PAUSE_S)
 
     def _congested(self) -> bool:
         slow = self._wire.congested or self.machine.outbox.congested

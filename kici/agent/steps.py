@@ -17,6 +17,10 @@ GRACE_S = 5.0
 #: After the command's end: how long its outputs may still bring something.
 _DRAIN_S = 0.3
 _POLL_S = 0.05
+#: After the job, when nobody writes any more: for the rest that the pipes hold, and when
+#: somebody still writes.
+_TAIL_S, _CUT_S = 2.0, 1.0
+CUT = "[output ends here: a process that outlives the job holds it]"
 
 #: What a job sees of the agent's own environment (6.8); nothing named KICI_*. The last is
 #: the worker's mark, by which it finds what an agent that was killed has left.
@@ -65,11 +69,13 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Commands:
-    """Owns: the processes of one job. ``pause`` blocks while the link is congested."""
+    """Owns: the processes of one job. ``pause`` blocks while the link is congested and the
+    given event is not set."""
 
-    def __init__(self, interrupt: Interrupt, pause: Callable[[], None]) -> None:
+    def __init__(self, interrupt: Interrupt, pause: Callable[[Event], None]) -> None:
         self.interrupt = interrupt
         self._pause = pause
+        self._released = Event()
         self._open: list[tuple[StepProcess, StepLog]] = []
 
     def run(
@@ -85,7 +91,7 @@ class Commands:
 
         def on_data(stream: str, data: bytes) -> None:
             log.feed(stream, data, time.monotonic())
-            self._pause()
+            self._pause(self._released)
 
         try:
             process = StepProcess(argv, cwd=cwd, env=env, on_data=on_data)
@@ -120,10 +126,16 @@ class Commands:
         """After the job: nothing it started may live on. Returns pids that would not die."""
         me = os.getpid()
         survivors = processes.end_all(lambda: processes.tree([me]), grace_s=0.5)
+        if not survivors:
+            # What is left is two pipes' worth of each command; held back for a slow link,
+            # it would be the tail of a log that nobody misses.
+            self._released.set()
+        deadline = time.monotonic() + (_CUT_S if survivors else _TAIL_S)
         for process, log in self._open:
-            if not process.drained(1.0):
+            drained = process.drained(max(deadline - time.monotonic(), 0.0))
+            if not drained:
                 process.abandon()
-            log.end(time.monotonic())
+            log.end(time.monotonic(), "" if drained else CUT)
         self._open.clear()
         return [one.pid for one in survivors]
 
