@@ -12,6 +12,7 @@ from kici.contracts.wire.agent.jobs import JobDispatch
 from kici.contracts.wire.peer.jobs import JobReroute
 from kici.pool.resources import BadResources, read_resources
 from kici.protocol.labels import BadLabels, Requirements, requirements
+from kici.protocol.nesting import MAX_DEPTH, is_too_deep, may_be_deep
 
 #: Keys that leave ``jobConfig`` for the top level of the dispatch (A30).
 LIFTED = {
@@ -107,8 +108,10 @@ def read_offer(reroute: bytes) -> JobSpec:
 
 
 def _config(message: JobReroute) -> dict[str, Any]:
-    raw = message.job_config if bytes(message.job_config) else message.payload
+    raw = bytes(message.job_config) or bytes(message.payload)
     config = msgspec.json.decode(raw, type=dict[str, Any] | None) or {}
+    if may_be_deep(raw) and is_too_deep(config):
+        raise Refused(f"Invalid job.reroute: jobConfig is nested deeper than {MAX_DEPTH}")
     if message.clone_token:
         config["cloneToken"] = message.clone_token
     return config

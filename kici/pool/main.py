@@ -179,10 +179,13 @@ class Pool:
         self._receipts.said(connection, message)
 
     def lost(self, connection: AgentConnection, reason: str) -> None:
-        self._connections.pop(connection.connection_id, None)
-        self._receipts.lost(connection)
+        self.forgotten(connection)
         if not self._performer.leaves_agents:
             self.apply(AgentLost(connection.connection_id, reason))
+
+    def forgotten(self, connection: AgentConnection) -> None:
+        self._connections.pop(connection.connection_id, None)
+        self._receipts.lost(connection)
 
     # --- what is decided and not yet done ----------------------------------------------
 

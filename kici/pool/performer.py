@@ -18,6 +18,7 @@ from kici.pool.events import SendFailed
 from kici.pool.fleet import Fleet
 from kici.pool.seam import AgentConnection
 from kici.pool.showing import Showing
+from kici.pool.staff import CLOSE_GOING_AWAY
 from kici.protocol.machine import Action, Note, Tell
 from kici.shell.child import ChildShell
 
@@ -62,6 +63,9 @@ class Performer:
         connection = self.connections.get(action.connection_id)
         if connection is None or not connection.send(action.message):
             self._failed(SendFailed(action.connection_id, action.message))
+            if connection is not None:
+                # The core has forgotten it: should it still be open, its agent must dial anew.
+                connection.close(CLOSE_GOING_AWAY, "Frame could not be sent")
 
     def _have_done(self, action: LaunchAgent | ReapAgent | AdoptAgent | ReleaseLedger) -> None:
         match action:

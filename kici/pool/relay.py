@@ -12,6 +12,7 @@ from kici.contracts.states import WIRE_TERMINAL, WireJobState
 from kici.contracts.wire import Number, encode
 from kici.contracts.wire.agent.jobs import JobStatus, LogChunk, StepStatus
 from kici.contracts.wire.peer.jobs import JobProgress, LogLine, PeerLogChunk, ScalerEvent
+from kici.protocol.nesting import is_too_deep, may_be_deep
 
 #: Bounds of one ``peer.log.chunk`` (peer spec 4.11).
 MAX_LINES = 500
@@ -21,9 +22,6 @@ MAX_CHUNK_CHARACTERS = 256 * 1024
 MAX_LINE_CHARACTERS = 2 * 2**20
 #: Bound of a report (peer spec 5.3), without what ``_shrunk`` takes away.
 MAX_REPORT_BYTES = 4 * 2**20
-#: Arrays and objects within each other in a report's data. Each process between agent and
-#: coordinator reads it at another depth of its own stack: the limit must not be theirs.
-MAX_DEPTH = 100
 #: Secret names reported with a step (peer spec 4.8).
 MAX_SECRETS_ACCESSED = 30
 #: Characters of a step's name.
@@ -84,23 +82,12 @@ def _frame(progress: JobProgress) -> bytes:
     else:
         if len(frame) > MAX_REPORT_BYTES:
             trouble = f"of {len(frame)} bytes was too large"
-        elif _is_too_deep(frame, progress.data):
+        elif may_be_deep(frame) and is_too_deep(progress.data or {}):
             trouble = "was nested too deeply"
         else:
             return frame
     data = _shrunk(progress.data or {}, trouble)
     return encode(msgspec.structs.replace(progress, data=data))
-
-
-def _is_too_deep(frame: bytes, data: Any) -> bool:
-    if frame.count(b"[") + frame.count(b"{") <= MAX_DEPTH:
-        return False
-    level, depth = [data], 0
-    while level and depth <= MAX_DEPTH:
-        values = [one.values() if isinstance(one, dict) else one for one in level]
-        level = [inner for one in values for inner in one if isinstance(inner, dict | list)]
-        depth += 1
-    return bool(level)
 
 
 def _shrunk(data: dict[str, Any], trouble: str) -> dict[str, Any]:

@@ -66,7 +66,10 @@ class AgentEvents(Protocol):
         (agent spec 4.5 class REF/ANS) are answered by the server and do not come here."""
 
     def lost(self, connection: AgentConnection, reason: str) -> None:
-        """The socket is closed; not called for a connection that was superseded."""
+        """The socket of an agent is closed."""
+
+    def forgotten(self, connection: AgentConnection) -> None:
+        """A socket that spoke for no agent (any more) is closed: superseded, or refused."""
 
 
 #: token text -> grant, or None when it is unknown, expired or revoked.

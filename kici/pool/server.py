@@ -3,6 +3,7 @@
 The pool's main gives each ``socket.passed`` with its descriptor to ``take``.
 """
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import BinaryIO, Protocol
@@ -31,6 +32,7 @@ _log = logging.getLogger(__name__)
 #: hard limit of descriptors is 20,000 on common machines.
 MAX_CONNECTIONS = 5000
 COLLISION = 4003
+PERSIST_AGAIN_S = 30.0
 
 
 class Tokens(Protocol):
@@ -45,6 +47,8 @@ class Tokens(Protocol):
     def hold(self, agent_id: str) -> None: ...
 
     def revoke(self, token_id: str) -> None: ...
+
+    def persist(self) -> None: ...
 
 
 class AgentServer:
@@ -61,6 +65,8 @@ class AgentServer:
         self._sockets: set[AgentSocket] = set()
         self._by_agent: dict[str, AgentSocket] = {}
         self._greenlets = Group()
+        #: The disk did not take what was revoked: it is tried again.
+        self._persisting = False
 
     @property
     def n_connections(self) -> int:
@@ -82,12 +88,31 @@ class AgentServer:
         using = [one for one in self._sockets if one.grant and one.grant.token_id == token_id]
         for socket in using:
             socket.revoked()
+        self._persist()
         if using:
             _log.info(
                 "Kicked agent connections after cross-peer revoke",
                 extra={"tokenId": token_id, "kicked": len(using)},
             )
         return len(using)
+
+    def _persist(self) -> None:
+        """A full disk must not end the pool, nor the revocation."""
+        if self._persisting:
+            return
+        try:
+            self._tokens.persist()
+        except OSError as error:
+            _log.error("Revoked agent tokens are not on disk", extra={"error": str(error)})
+            self._persisting = True
+            gevent.spawn(self._persist_later)
+
+    def _persist_later(self) -> None:
+        while self._persisting:
+            gevent.sleep(PERSIST_AGAIN_S)
+            with contextlib.suppress(OSError):
+                self._tokens.persist()
+                self._persisting = False
 
     def close(self, code: int, reason: str, timeout_s: float) -> None:
         """End every connection (1001 when we leave) within ``timeout_s``."""
@@ -158,6 +183,8 @@ class AgentServer:
         if self._by_agent.get(socket.agent_id) is socket:
             del self._by_agent[socket.agent_id]
             self._events.lost(socket, reason)
+        else:
+            self._events.forgotten(socket)
 
     # --- inside ----------------------------------------------------------------------
 

@@ -117,10 +117,14 @@ class TokenIssuer:
         _remember(self._ended, ref, None)
 
     def revoke(self, token_id: str) -> None:
-        """Refuse a token, also after a restart; live connections are the server's affair."""
+        """Refuse a token; ``persist`` makes it hold after a restart, and live connections are
+        the server's affair."""
         now = self._wall()
         self._revoked = {k: at for k, at in self._revoked.items() if now - at < _REVOKED_S}
         _remember(self._revoked, token_id, now)
+
+    def persist(self) -> None:
+        """What was revoked, on disk. ``OSError``."""
         write_atomic(self._revoked_path, msgspec.json.encode(self._revoked))
 
     @property

@@ -98,3 +98,14 @@ def test_recorded_reroute_gives_the_recorded_dispatch():
     assert built.pop("requestId") == recorded["reroute"]["requestId"]
     varying = {"messageId": "", "timestamp": 0}
     assert built | varying == recorded["dispatch"] | varying
+
+
+# P72
+def test_a_job_config_that_is_nested_too_deeply_is_refused_and_breaks_nothing():
+    """It may be read at one depth of the stack and not be written at another."""
+    for depth in (150, 960, 985, 990, 2000):
+        deep = json.loads("[" * 90 + "]" * 90)
+        raw = reroute(jobConfig={"env": deep}).replace(b"[" * 90, b"[" * depth)
+        with pytest.raises(Refused, match=r"nested deeper|Invalid job\.reroute"):
+            read_offer(raw.replace(b"]" * 90, b"]" * depth))
+    assert read_offer(reroute(jobConfig={"env": deep}))

@@ -13,6 +13,7 @@ from kici.contracts.wire.agent.jobs import JobCancel
 from kici.contracts.wire.agent.session import ErrorMessage, RegisterAck
 from kici.errors import RemoteError
 from kici.pool import agent_socket, server
+from kici.pool import tokens as pool_tokens
 from kici.pool.bundles import Budget
 from kici.pool.server import AgentServer
 from kici.pool.tokens import TokenIssuer
@@ -31,6 +32,7 @@ class Core:
         self.connections = []
         self.heard = []
         self.lost_ones = []
+        self.forgotten_ones = []
         self.refuse = None
         self.on_register = lambda connection: None
         self.on_said = lambda connection, message: None
@@ -48,6 +50,9 @@ class Core:
 
     def lost(self, connection, reason):
         self.lost_ones.append((connection.connection_id, reason))
+
+    def forgotten(self, connection):
+        self.forgotten_ones.append(connection)
 
 
 class Pool:
@@ -175,6 +180,7 @@ def test_a_second_connection_of_the_same_agent_supersedes_the_first(pool):
     assert pool.core.lost_ones == []
     assert pool.core.heard == []
     old, new = pool.core.connections
+    assert pool.core.forgotten_ones == [old]
     assert old.connection_id != new.connection_id
     assert new.send(ErrorMessage(code="c", message="still here"))
     assert hear(second)["message"] == "still here"
@@ -263,6 +269,25 @@ def test_revoking_a_token_ends_its_agents_and_no_others(pool):
     until(lambda: len(pool.core.lost_ones) == 1)
     assert pool.server.revoke("unknown") == 0
     assert pool.core.connections[1].send(ErrorMessage(code="c", message="m"))
+
+
+# A26
+def test_a_full_disk_ends_neither_the_pool_nor_a_revocation(pool, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(server, "PERSIST_AGAIN_S", 0.01)
+    written, kept = tmp_path / "agent-tokens-revoked.json", pool_tokens.write_atomic
+    client = pool.agent()
+    hear(client)
+    monkeypatch.setattr(pool_tokens, "write_atomic", full)
+    token_id = pool.core.connections[0].grant.token_id
+    assert pool.server.revoke(token_id) == 1
+    assert hear(client) == {"type": "auth.failure", "reason": "Token revoked"}
+    assert not written.exists()
+    monkeypatch.setattr(pool_tokens, "write_atomic", kept)
+    until(written.exists)
+    assert token_id in written.read_text()
 
 
 # A39

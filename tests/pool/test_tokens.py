@@ -135,6 +135,7 @@ def test_the_token_of_an_agent_that_is_gone_is_worth_nothing(issuer):
 def test_a_revoked_token_stays_revoked_after_a_restart(tmp_path, issuer, clock):
     token, other = issuer.issue("a1", LABELS, None), issuer.issue("a2", LABELS, None)
     issuer.revoke(issuer.verify(token).token_id)
+    issuer.persist()
     assert issuer.verify(token) is None
     assert issuer.verify(other) is not None
     assert TokenIssuer(str(tmp_path), wall=clock).verify(token) is None
