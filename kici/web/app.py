@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from kici.web import views
 from kici.web.desk import Desk
-from kici.web.door import CRASHED
+from kici.web.door import CRASHED, CROSS_SITE
 from kici.web.filters import FILTERS
 from kici.web.probes import PROBES
 from kici.web.protect import WRITING, Bucket, same_site, token_matches
@@ -55,7 +55,7 @@ def _guard(state: Desk, own: tuple[str, ...]) -> Callable[[], Response | None]:
 
 def _refuse_write(state: Desk, own: tuple[str, ...], bucket: Bucket) -> Response | None:
     if not same_site(request.headers, own):
-        return reply({"error": "cross-site request refused"}, 403)
+        return respond(CROSS_SITE)
     token = state.settings.admin_token
     if token is not None and not token_matches(
         token.reveal(), request.headers.get("Authorization"), request.form.get("token")

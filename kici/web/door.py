@@ -9,9 +9,10 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from kici.shell.upgrade import wants_upgrade
 from kici.web.desk import Desk
 from kici.web.probes import JSON, PROBES, Answer
-from kici.web.protect import SECURITY_HEADERS, host_allowed
+from kici.web.protect import SECURITY_HEADERS, host_allowed, same_site
 
 logger = logging.getLogger("kici.web")
 
@@ -22,6 +23,7 @@ StartResponse = Callable[..., Any]
 UNKNOWN_HOST = Answer(
     b'{"error":"unknown Host; see KICI_ALLOWED_HOSTS"}', JSON, "421 Misdirected Request"
 )
+CROSS_SITE = Answer(b'{"error":"cross-site request refused"}', JSON, "403 Forbidden")
 CRASHED = Answer(b'{"error":"Internal server error"}', JSON, "500 Internal Server Error")
 NOT_FOUND = Answer(b"404 Not Found", "text/plain; charset=UTF-8", "404 Not Found")
 
@@ -34,8 +36,13 @@ class Door:
         names = (socket.gethostname(), *desk.settings.allowed_hosts)
         self._own = tuple(name.lower() for name in names)
         base = desk.settings.path_prefix
+        self._agent_path = base + "/ws"
         self._probes = {base + path: probe for path, probe in PROBES.items()}
         self._pages: Any = None
+
+    def is_agent(self, environ: Environ) -> bool:
+        """Whether this is an agent's upgrade, which is the pool's to judge."""
+        return self._is_upgrade(environ) and not self._is_foreign_page(environ)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         def start(status: str, headers: Headers, *error: Any) -> Any:
@@ -56,6 +63,8 @@ class Door:
             return NOT_FOUND  # Werkzeug would strip the slashes and find a route
         if not host_allowed(environ.get("HTTP_HOST"), self._own):
             return UNKNOWN_HOST
+        if self._is_upgrade(environ):
+            return CROSS_SITE  # else ``is_agent`` had said yes
         probe = self._probes.get(environ["PATH_INFO"])
         if probe is None or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return None
@@ -64,6 +73,19 @@ class Door:
         except Exception as error:  # noqa: BLE001 - one answer, as Flask's views have it
             logger.error("Unhandled request error", exc_info=error)
             return CRASHED
+
+    def _is_upgrade(self, environ: Environ) -> bool:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        return path == self._agent_path and method == "GET" and wants_upgrade(environ)
+
+    def _is_foreign_page(self, environ: Environ) -> bool:
+        """Browsers say Origin with each upgrade; agents never do, and come by any name."""
+        names = ("Host", "Origin", "Sec-Fetch-Site")
+        given = {name: environ.get(f"HTTP_{name.upper().replace('-', '_')}") for name in names}
+        said = {name: value for name, value in given.items() if value is not None}
+        if not said.keys() - {"Host"}:
+            return False
+        return not (host_allowed(said.get("Host"), self._own) and same_site(said, self._own))
 
     def _flask(self) -> Any:
         if self._pages is None:

@@ -16,7 +16,7 @@ from kici.shell.child import ChildBoot, ChildShell, Received
 from kici.shell.handover import hand_over
 from kici.shell.http import BoundedHandler, BoundedServer
 from kici.shell.log_pipe import MAX_MESSAGE_BYTES, reader_fd, split
-from kici.shell.upgrade import Upgrade, take_socket, wants_upgrade
+from kici.shell.upgrade import Upgrade, take_socket
 from kici.web.desk import Desk
 from kici.web.door import Door
 from kici.web.history import FILE_NAME, TOGETHER_S, History, entry_of
@@ -93,18 +93,15 @@ def _ship_logs(desk: Desk) -> None:
 def _serve(listen_fd: int, desk: Desk, shell: ChildShell) -> BoundedServer:
     listener = gevent.socket.socket(fileno=listen_fd)
     listener.setblocking(False)
-    agent_path = desk.settings.path_prefix + "/ws"
+    door = Door(desk)
 
     def upgrade(handler: BoundedHandler) -> bool:
-        environ = handler.environ
-        if environ["PATH_INFO"] != agent_path or not wants_upgrade(environ):
-            return False
-        if environ["REQUEST_METHOD"] != "GET":
+        if not door.is_agent(handler.environ):
             return False
         _hand_over(handler, shell)
         return True
 
-    server = BoundedServer(listener, Door(desk), upgrade)
+    server = BoundedServer(listener, door, upgrade)
     server.start()
     return server
 

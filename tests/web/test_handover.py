@@ -71,6 +71,31 @@ def test_an_upgrade_on_another_path_is_404(web: WebChild) -> None:
     assert answer.startswith(b"HTTP/1.1 404")
 
 
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        (b"127.0.0.1:4000", b"Origin: https://evil.example", 403),
+        (b"127.0.0.1:4000", b"Origin: null", 403),
+        (b"127.0.0.1:4000", b"Origin: http://[", 403),
+        (b"127.0.0.1:4000", b"Sec-Fetch-Site: cross-site", 403),
+        (b"rebound.evil.example", b"Origin: http://rebound.evil.example", 421),
+    ],
+)
+def test_a_web_page_cannot_be_an_agent(
+    shared: WebChild, host: bytes, origin: bytes, status: int
+) -> None:
+    request = UPGRADE.replace(b"Host: 127.0.0.1", b"Host: " + host + b"\r\n" + origin)
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=DEADLINE_S) as sock:
+        sock.sendall(request)
+        assert sock.recv(100).split()[1] == str(status).encode()
+
+
+def test_an_agent_comes_by_any_name_of_the_worker(web: WebChild, client: socket.socket) -> None:
+    client.sendall(UPGRADE.replace(b"Host: 127.0.0.1", b"Host: worker-7.example.org:4000"))
+    _message, fds = web.pool.hear(SocketPassed)
+    os.close(fds[0])
+
+
 def test_an_upgrade_under_the_base_path_is_passed(tmp_path) -> None:
     child = WebChild(tmp_path, base_path="/x")
     try:
