@@ -20,6 +20,9 @@ _SHA = re.compile(r"[0-9a-fA-F]{4,64}\Z")
 #: Deep enough for a branch that moved on while the job waited.
 _FALLBACK_DEPTH = 50
 
+#: A credential helper of git that knows a user (or a token in its place) and no password.
+_GIVE_USER = """!f() { printf 'username=%s\\npassword=\\n' "$KICI_GIT_USER"; }; f"""
+
 #: (argv, extra environment) -> how it ended; output goes to the job's log.
 Git = Callable[[list[str], Mapping[str, str]], Outcome]
 
@@ -76,15 +79,17 @@ def _head(directory: str) -> str:
 
 
 def _split_credential(url: str) -> tuple[str, tuple[str, str] | None]:
-    """``https://user:password@host`` without the password, which must not be in argv."""
-    if not url.startswith(("http://", "https://")):
-        return url, None
+    """``https://user:password@host`` without both, which must not be in argv: a forge's token
+    may be either. Elsewhere the user stays, without which ssh cannot log in."""
     parts = urlsplit(url)
-    if not parts.password:
+    userinfo, _, host = parts.netloc.rpartition("@")
+    if not userinfo:
         return url, None
-    host = parts.netloc.rpartition("@")[2]
-    plain = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
-    return plain, (unquote(parts.username or ""), unquote(parts.password))
+    user, _, password = userinfo.partition(":")
+    if parts.scheme in ("http", "https"):
+        plain = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
+        return plain, (unquote(user), unquote(password))
+    return urlunsplit(parts._replace(netloc=f"{user}@{host}")), None
 
 
 class _credentials:  # noqa: N801 - a context manager, used like a function
@@ -106,13 +111,20 @@ class _credentials:  # noqa: N801 - a context manager, used like a function
 
     def __enter__(self) -> dict[str, str]:
         pairs = [("credential.helper", ""), ("core.askPass", "")]
+        environment = {"GIT_TERMINAL_PROMPT": "0"}
         if self._credential and self._url.startswith(("http://", "https://")):
             parts = urlsplit(self._url)
-            text = ":".join(self._credential).encode()
-            header = f"Authorization: Basic {base64.b64encode(text).decode()}"
             # For this server only: a redirect elsewhere must not carry it along.
-            pairs.append((f"http.{parts.scheme}://{parts.netloc}/.extraHeader", header))
-        environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_COUNT": str(len(pairs))}
+            server = f"{parts.scheme}://{parts.netloc}"
+            user, password = self._credential
+            if password:
+                text = base64.b64encode(f"{user}:{password}".encode()).decode()
+                pairs.append((f"http.{server}/.extraHeader", f"Authorization: Basic {text}"))
+            else:
+                # Only when asked: a mere name opens no door, and may shut a public one.
+                pairs.append((f"credential.{server}.helper", _GIVE_USER))
+                environment["KICI_GIT_USER"] = user
+        environment["GIT_CONFIG_COUNT"] = str(len(pairs))
         for number, (key, value) in enumerate(pairs):
             environment[f"GIT_CONFIG_KEY_{number}"] = key
             environment[f"GIT_CONFIG_VALUE_{number}"] = value

@@ -2,12 +2,18 @@
 the look at the checkout's directories."""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from kici.agent.native import JobRefused, NativeJob, Step
 from kici.agent.steps import inherited_environment
 from kici.contracts.wire.agent.jobs import JobDispatch
+
+_AUTHORITY_END = re.compile("[/?#]")
+#: What forges take in place of a password when the user is the token.
+_NO_PASSWORD = ("", "x-oauth-basic")
 
 
 def job_environment(dispatch: JobDispatch, native: NativeJob, source: str) -> dict[str, str]:
@@ -43,10 +49,18 @@ def secrets_of(dispatch: JobDispatch, agent_token: str | None) -> list[str]:
     for auth in (dispatch.source_auth, dispatch.workflow_auth, dispatch.container_registry_auth):
         found += [(auth or {}).get(key) for key in ("secret", "password", "token")]
     found += [registry.get("token") for registry in dispatch.npm_registries or []]
-    userinfo = dispatch.repo_url.partition("://")[2].partition("@")
-    if userinfo[1] and "/" not in userinfo[0]:
-        found.append(userinfo[0].partition(":")[2])
+    found += _url_secrets(dispatch.repo_url)
     return [value for value in found if isinstance(value, str) and value]
+
+
+def _url_secrets(url: str) -> list[str]:
+    """The password in ``url``; over HTTP the user, when it stands in a password's place."""
+    scheme, _, rest = url.partition("://")
+    user, _, password = _AUTHORITY_END.split(rest, 1)[0].rpartition("@")[0].partition(":")
+    found = [password, unquote(password)]
+    if scheme.lower() in ("http", "https") and password in _NO_PASSWORD and user != "git":
+        found += [user, unquote(user)]
+    return found
 
 
 def inside(source: str, workdir: str) -> str:
