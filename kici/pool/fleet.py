@@ -80,6 +80,7 @@ class Fleet:
                 owner=self._settings.instance_id,
                 state_dir=self._state_dir,
                 report=self._report,
+                held=self._agents.__contains__,
             )
         except Unsupported as reason:
             _log.warning("Scaler %s cannot be used: %s", scaler.name, reason)

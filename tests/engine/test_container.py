@@ -273,7 +273,7 @@ def test_another_workers_containers_are_neither_listed_nor_touched(world, engine
     assert [found.agent_id for found in world.backend.found()] == []
     world.backend.reap(theirs, 0)
     same_owner.backend.reap(mine, 0)
-    other.backend._clear_leftovers(other.backend._calls.mine())
+    other.backend._leftovers.clear(other.backend._calls.mine())
     gevent.sleep(1.5)
     assert {row["State"] for row in world.containers()} == {"running"}
     assert len(world.containers()) == 2
@@ -326,7 +326,7 @@ def test_an_ended_leftover_is_cleared_away_and_says_why(world, engine, tmp_path,
 def test_a_running_agent_is_a_leftover_only_when_it_was_offered_in_vain(
     world, engine, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("kici.pool.scalers.container.LEFTOVER_S", 0.0)
+    monkeypatch.setattr("kici.pool.scalers.container_leftovers.LEFTOVER_S", 0.0)
     first = World(engine, tmp_path)
     until(lambda: first.backend.health() == "")
     agent = first.started()
@@ -346,7 +346,7 @@ def test_a_container_that_nobody_starts_is_cleared_away(world, monkeypatch):
     world.client().create_container_from_config(made, "kici-late")
     world.backend._reconcile()
     assert len(world.containers()) == 1
-    monkeypatch.setattr("kici.pool.scalers.container._UNSTARTED_S", 0.0)
+    monkeypatch.setattr("kici.pool.scalers.container_leftovers._UNSTARTED_S", 0.0)
     world.backend._reconcile()
     assert world.containers() == []
 

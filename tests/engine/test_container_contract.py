@@ -3,7 +3,7 @@
 import pytest
 
 from kici.config.model import LabelSet
-from kici.pool.scalers.base import LaunchSpec
+from kici.pool.scalers.base import LaunchSpec, nobody
 from kici.pool.scalers.container import ContainerBackend
 from tests.pool.scalers.contract import BackendContract
 from tests.support.backend_world import SLEEPER, scaler_for
@@ -21,9 +21,13 @@ class Bench:
         self._state_dir = str(directory)
         self._scaler = scaler_for(engine, name="contract")
 
-    def make(self, owner="me"):
+    def make(self, owner="me", held=nobody):
         backend = ContainerBackend(
-            self._scaler, owner=owner, state_dir=self._state_dir, report=self.events.append
+            self._scaler,
+            owner=owner,
+            state_dir=self._state_dir,
+            report=self.events.append,
+            held=held,
         )
         self.made.append(backend)
         return backend

@@ -8,7 +8,7 @@ import msgspec
 
 from kici.config.model import Scaler, WarmPool
 from kici.errors import ConfigError
-from kici.pool.scalers.base import Backend, Report
+from kici.pool.scalers.base import Backend, Held, Report
 
 #: ``type`` of a scaler -> module and class. A new backend is one line here.
 BACKENDS: dict[str, tuple[str, str]] = {
@@ -33,7 +33,9 @@ def host_leftovers(state_dir: str, owner: str) -> dict[str, set[tuple[str, ...]]
     return left
 
 
-def make_backend(scaler: Scaler, *, owner: str, state_dir: str, report: Report) -> Backend:
+def make_backend(
+    scaler: Scaler, *, owner: str, state_dir: str, report: Report, held: Held
+) -> Backend:
     """The backend of ``scaler``; ``Unsupported`` with a reason for people."""
     if scaler.unsupported is not None:
         raise Unsupported(scaler.unsupported)
@@ -45,7 +47,7 @@ def make_backend(scaler: Scaler, *, owner: str, state_dir: str, report: Report) 
     except ImportError as error:
         raise Unsupported(f"the {scaler.type} backend is not installed: {error}") from error
     try:
-        made: Backend = factory(scaler, owner=owner, state_dir=state_dir, report=report)
+        made: Backend = factory(scaler, owner=owner, state_dir=state_dir, report=report, held=held)
     except (ConfigError, OSError, ValueError) as error:
         raise Unsupported(f"the {scaler.type} backend cannot start: {error}") from error
     return made

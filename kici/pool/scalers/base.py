@@ -11,7 +11,9 @@ Rules, for every agent id:
      ``grace_s`` plus ``KILL_S``, and ``exited`` (or ``failed``) is reported, once;
   4. ``reap`` of an unknown agent is harmless;
   5. ``found`` lists what exists now with our owner mark, also after a restart, so that it
-     can be adopted or reaped; what belongs to another worker is never listed nor touched;
+     can be adopted or reaped; what belongs to another worker is never listed nor touched,
+     nor is an agent that ``held`` names, alive or not: another object of this process has it
+     (a reload replaces a scaler's backend, and the former stays for its agents);
   6. ``close`` releases the backend's own resources and kills nothing;
   7. ``clean`` deletes what we left behind, within the budget, never what is in use, of
      somebody else or named by the budget; each deletion is logged with why.
@@ -84,9 +86,17 @@ class CannotLook(Exception):
 
 Report = Callable[[BackendEvent], None]
 
+#: Whether somebody in this process watches the agent.
+Held = Callable[[str], bool]
+
+
+def nobody(_agent_id: str) -> bool:
+    """``Held`` of a backend that is alone."""
+    return False
+
 
 class Backend(Protocol):
-    """Made by ``BACKENDS[type](scaler, owner=instance_id, state_dir=…, report=…)``."""
+    """Made by ``BACKENDS[type](scaler, owner=instance_id, state_dir=…, report=…, held=…)``."""
 
     #: True when agents run on this machine (peer spec 4.4).
     on_local_host: bool

@@ -7,7 +7,6 @@ case one is missed or the engine was away.
 
 import logging
 import random
-import time
 from collections.abc import Sequence
 
 import gevent
@@ -19,11 +18,14 @@ from kici.pool.scalers.base import (
     CleaningBudget,
     EventKind,
     FoundAgent,
+    Held,
     LaunchSpec,
     Report,
+    nobody,
 )
 from kici.pool.scalers.container_agent import ContainerAgent
-from kici.pool.scalers.container_calls import Calls, Seen, close_stream
+from kici.pool.scalers.container_calls import Calls, close_stream
+from kici.pool.scalers.container_leftovers import ContainerLeftovers
 from kici.pool.scalers.container_maker import Cancelled
 from kici.pool.scalers.container_yard import Yard
 from kici.pool.scalers.engine import FIRST_ANSWER_S, TRANSPORT, Engine, EngineError, classify
@@ -35,13 +37,6 @@ from kici.pool.scalers.pulled_images import pulled_images
 log = logging.getLogger("kici.pool.container")
 #: The backup of the event stream, and how soon an engine's absence is noticed.
 POLL_S = 30.0
-#: A running container of ours that was offered through ``found`` and that nobody adopts or
-#: reaps for so long is a leftover: the core does either within seconds. One that was never
-#: offered (the engine was away then) may be at work, and stays until a later ``found``.
-LEFTOVER_S = 600.0
-_LEFTOVER_GRACE_S = 5.0
-#: A container that is created and not started: longer than any of our own takes for that.
-_UNSTARTED_S = 120.0
 #: What engines call the end of a container.
 _ENDS = frozenset({"die", "died", "destroy", "remove"})
 
@@ -59,6 +54,7 @@ class ContainerBackend:
         owner: str,
         state_dir: str,
         report: Report,
+        held: Held = nobody,
         nft: Sequence[str] = ("nft",),
         poll_s: float = POLL_S,
     ) -> None:
@@ -79,11 +75,9 @@ class ContainerBackend:
             tell=self._tell,
         )
         self._agents: dict[str, ContainerAgent] = {}
-        #: Agents whose container could not be removed because the engine was away.
-        self._condemned: set[str] = set()
-        #: Container ids told to the core through ``found``.
-        self._offered: set[str] = set()
-        self._first_seen: dict[str, float] = {}
+        self._leftovers = ContainerLeftovers(
+            self._yard, lambda agent_id: agent_id in self._agents or held(agent_id)
+        )
         self._helpers = [gevent.spawn(self._watch), gevent.spawn(self._poll)]
 
     # --- the contract ----------------------------------------------------------------
@@ -102,7 +96,7 @@ class ContainerBackend:
     def reap(self, agent_id: str, grace_s: float) -> None:
         agent = self._agents.get(agent_id)
         if agent is None:
-            self._helpers.append(gevent.spawn(self._reap_stranger, agent_id, grace_s))
+            self._helpers.append(gevent.spawn(self._leftovers.reap, agent_id, grace_s))
         else:
             agent.reap(grace_s)
 
@@ -112,10 +106,6 @@ class ContainerBackend:
             seen = self._calls.mine()
         except EngineError as error:
             raise CannotLook(str(error)) from None
-        # The condemned are as good as gone: their end is reported.
-        known = self._agents.keys() | self._condemned
-        living = [one for one in seen if one.alive and one.agent_id and one.agent_id not in known]
-        self._offered |= {one.container_id for one in living}
         return [
             FoundAgent(
                 agent_id=one.agent_id,
@@ -123,7 +113,7 @@ class ContainerBackend:
                 run_id=one.run_id,
                 label_set_labels=one.labels,
             )
-            for one in living
+            for one in self._leftovers.offer(seen)
         ]
 
     def adopt(self, agent_id: str) -> None:
@@ -153,26 +143,9 @@ class ContainerBackend:
         except Cancelled:  # thrown by a reap that came at the very end
             kind, detail = agent.outcome("stopped")
         if agent.left_behind:
-            self._condemned.add(agent.agent_id)
+            self._leftovers.condemn(agent.agent_id)
         self._agents.pop(agent.agent_id, None)
         self._tell(agent.agent_id, kind, detail)
-
-    def _reap_stranger(self, agent_id: str, grace_s: float) -> None:
-        """Found after a restart and not wanted, or unknown: then there is nothing to do."""
-        try:
-            for one in self._calls.mine(agent_id):
-                self._discard(one, grace_s, "it was ordered")
-        except EngineError as error:
-            self._condemned.add(agent_id)
-            log.warning("Agent cannot be reaped yet: %s", error, extra={"agentId": agent_id})
-
-    def _discard(self, one: Seen, grace_s: float, why: str) -> None:
-        extra = {"agentId": one.agent_id, "containerId": one.container_id[:12], "reason": why}
-        log.info("Removing a container", extra=extra)
-        if one.alive and grace_s > 0:
-            self._calls.stop(one.container_id, grace_s)
-        self._calls.remove(one.container_id)
-        self._yard.dismiss(one.address)
 
     def _tell(self, agent_id: str, kind: EventKind, detail: str) -> None:
         self._report(BackendEvent(agent_id=agent_id, kind=kind, detail=detail))
@@ -225,26 +198,7 @@ class ContainerBackend:
             for agent in up:
                 if agent.container_id not in alive:
                     agent.ended()
-            self._clear_leftovers(seen)
+            self._leftovers.clear(seen)
             self._yard.sweep()
         except EngineError as error:
             log.warning("Cannot look at containers: %s", error)
-
-    def _clear_leftovers(self, seen: Sequence[Seen]) -> None:
-        """Only this worker's, only this scaler's; why is said each time."""
-        now = time.monotonic()
-        strangers = [one for one in seen if one.agent_id not in self._agents]
-        ids = {one.container_id for one in strangers}
-        self._first_seen = {key: at for key, at in self._first_seen.items() if key in ids}
-        self._offered &= ids
-        for one in strangers:
-            since = self._first_seen.setdefault(one.container_id, now)
-            if one.agent_id in self._condemned:
-                self._discard(one, 0.0, "it could not be removed before")
-            elif one.ended:
-                self._discard(one, 0.0, "it ended while nobody watched")
-            elif not one.alive and now - since >= _UNSTARTED_S:
-                self._discard(one, 0.0, "it was never started")
-            elif one.container_id in self._offered and now - since >= LEFTOVER_S:
-                self._discard(one, _LEFTOVER_GRACE_S, "nobody claims it")
-        self._condemned &= {one.agent_id for one in seen}

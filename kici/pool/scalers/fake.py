@@ -25,8 +25,10 @@ from kici.pool.scalers.base import (
     CleaningBudget,
     EventKind,
     FoundAgent,
+    Held,
     LaunchSpec,
     Report,
+    nobody,
 )
 
 
@@ -44,11 +46,14 @@ class FakeBackend:
 
     on_local_host = True
 
-    def __init__(self, scaler: Scaler, *, owner: str, state_dir: str, report: Report) -> None:
+    def __init__(
+        self, scaler: Scaler, *, owner: str, state_dir: str, report: Report, held: Held = nobody
+    ) -> None:
         self._scaler = scaler
         self._owner = owner
         self._dir = Path(state_dir, "fake-agents")
         self._report = report
+        self._held = held
         self._timers: dict[str, gevent.Greenlet] = {}
         self._reap_delays: dict[str, float] = {}
         self._started: set[str] = set()
@@ -79,7 +84,7 @@ class FakeBackend:
                 label_set_labels=record.labels,
             )
             for record in self._records()
-            if record.agent_id not in self._timers
+            if record.agent_id not in self._timers and not self._held(record.agent_id)
         ]
 
     def adopt(self, agent_id: str) -> None:

@@ -16,8 +16,10 @@ from kici.pool.scalers.base import (
     CleaningBudget,
     EventKind,
     FoundAgent,
+    Held,
     LaunchSpec,
     Report,
+    nobody,
 )
 from kici.pool.scalers.host_agent import HostAgent, changed, how_it_ended, identify
 from kici.pool.scalers.host_clearing import HostLeftovers, clear_away
@@ -30,8 +32,8 @@ from kici.shell.host import is_linux
 log = logging.getLogger("kici.pool.host")
 #: How often the size of an agent's output is looked at.
 _OUTPUT_CHECK_S = 30.0
-#: A record without a pid may be of an agent that another backend object of this process
-#: (a reload makes a new one) is starting right now.
+#: A record without a pid may be of a process that the former worker had just forked when it
+#: died, and that does not show its mark yet.
 _START_S = 30.0
 
 
@@ -50,9 +52,11 @@ class HostBackend:
         owner: str,
         state_dir: str,
         report: Report,
+        held: Held = nobody,
         cgroups: cgroup.CgroupBase | None = None,
     ) -> None:
         self._scaler, self._owner, self._report = scaler, owner, report
+        self._held = held
         self._state_dir = os.path.join(state_dir, "agents")
         self._agents: dict[str, HostAgent] = {}
         self._leftovers = HostLeftovers(self._state_dir, owner)
@@ -92,7 +96,7 @@ class HostBackend:
         living: list[FoundAgent] = []
         self._leftovers.clear_nameless()
         for record in records(self._state_dir):
-            known = record.agent_id in self._agents
+            known = record.agent_id in self._agents or self._held(record.agent_id)
             if known or record.owner != self._owner or record.scaler != self._scaler.name:
                 continue
             record, leader = identify(record)

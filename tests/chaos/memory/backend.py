@@ -11,7 +11,7 @@ worlds: list[Any] = []
 class SimBackend:
     on_local_host = True
 
-    def __init__(self, scaler: Any, *, owner: str, state_dir: str, report: Any) -> None:
+    def __init__(self, scaler: Any, *, owner: str, state_dir: str, report: Any, held: Any) -> None:
         self._scaler, self._report = scaler, report
         self._world = worlds[-1]
         self._pool = self._world.loop.current

@@ -1,7 +1,7 @@
 """The contract of pool/scalers/base.py as tests that every backend must pass.
 
 A backend's test module subclasses ``BackendContract`` and gives the fixture ``bench``: an
-object with ``make(owner="me", **env) -> backend`` (same state directory each time),
+object with ``make(owner="me", held=nobody) -> backend`` (same state directory each time),
 ``spec(agent_id, **behaviour) -> LaunchSpec`` and ``events``, the list that its ``report``
 fills. ``behaviour`` is one of ``fail="why"`` (never starts), ``exit_after=seconds``; without
 one the agent lives until it is reaped.
@@ -84,6 +84,13 @@ class BackendContract:
         stranger.reap(agent, GRACE_S)
         gevent.sleep(0.05)
         assert self.kinds(bench, agent) == [EventKind.STARTED]
+        backend.reap(agent, GRACE_S)
+        until(lambda: len(self.kinds(bench, agent)) == 2, GRACE_S + KILL_S + 5)
+
+    def test_agents_that_another_object_of_this_process_holds_are_not_found(self, bench):
+        backend, agent = self.started(bench)
+        assert not bench.make(held=lambda one: one == agent).found()
+        assert [one.agent_id for one in bench.make(held=lambda one: False).found()] == [agent]
         backend.reap(agent, GRACE_S)
         until(lambda: len(self.kinds(bench, agent)) == 2, GRACE_S + KILL_S + 5)
 

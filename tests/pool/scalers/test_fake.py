@@ -3,7 +3,7 @@
 import pytest
 
 from kici.pool.scalers import BACKENDS, Unsupported, make_backend
-from kici.pool.scalers.base import EventKind, LaunchSpec
+from kici.pool.scalers.base import EventKind, LaunchSpec, nobody
 from kici.pool.scalers.fake import FakeBackend
 from tests.pool.scalers.contract import BackendContract
 from tests.support.pool_world import label_set, scaler
@@ -15,9 +15,13 @@ class Bench:
         self.events = []
         self._state_dir = str(state_dir)
 
-    def make(self, owner="me"):
+    def make(self, owner="me", held=nobody):
         return FakeBackend(
-            scaler(), owner=owner, state_dir=self._state_dir, report=self.events.append
+            scaler(),
+            owner=owner,
+            state_dir=self._state_dir,
+            report=self.events.append,
+            held=held,
         )
 
     def spec(self, agent_id, fail=None, exit_after=None, **env):
@@ -53,11 +57,15 @@ class TestFakeBackend(BackendContract):
 def test_scaler_without_a_backend_is_unsupported_with_a_reason(tmp_path, monkeypatch):
     monkeypatch.setitem(BACKENDS, "fake", ("kici.pool.scalers.nothing", "Nothing"))
     with pytest.raises(Unsupported, match="fake backend is not installed"):
-        make_backend(scaler(), owner="me", state_dir=str(tmp_path), report=print)
+        make_backend(scaler(), owner="me", state_dir=str(tmp_path), report=print, held=nobody)
 
 
 def test_scaler_that_the_configuration_calls_unsupported_is_not_made(tmp_path):
     with pytest.raises(Unsupported, match="needs KVM"):
         make_backend(
-            scaler(unsupported="needs KVM"), owner="me", state_dir=str(tmp_path), report=print
+            scaler(unsupported="needs KVM"),
+            owner="me",
+            state_dir=str(tmp_path),
+            report=print,
+            held=nobody,
         )

@@ -1,11 +1,15 @@
 """The bare-metal backend keeps the contract that all backends share."""
 
+import os
+
 import pytest
 
 from kici.config.model import LabelSet, Scaler
-from kici.pool.scalers.base import LaunchSpec
+from kici.pool.scalers.base import LaunchSpec, nobody
 from kici.pool.scalers.host import HostBackend
+from kici.pool.scalers.host_record import AgentDirectory, AgentRecord
 from tests.pool.scalers.contract import BackendContract
+from tests.support.waiting import until
 
 AGENT = '#!/bin/sh\n[ -n "$LIVES_S" ] && exec sleep "$LIVES_S"\nexec sleep 60\n'
 
@@ -25,12 +29,13 @@ class Bench:
     def _scaler(self, label_set):
         return Scaler(name="bm", type="bare-metal", max_agents=3, label_sets=(label_set,))
 
-    def make(self, owner="me"):
+    def make(self, owner="me", held=nobody):
         backend = HostBackend(
             self._scaler(self._label_set(self._binary, {})),
             owner=owner,
             state_dir=self._state_dir,
             report=self.events.append,
+            held=held,
         )
         self.made.append(backend)
         return backend
@@ -57,4 +62,15 @@ def bench(tmp_path):
 
 
 class TestHostBackend(BackendContract):
-    pass
+    def test_a_dead_agent_that_another_object_holds_is_cleared_by_that_one(self, bench, tmp_path):
+        record = AgentRecord(
+            agent_id="a1", scaler="bm", owner="me", labels=(), boot="earlier", pid=1, started="1"
+        )
+        directory = AgentDirectory(str(tmp_path / "state" / "agents"), "a1")
+        directory.make()
+        directory.write(record)
+        watching = bench.make(held=lambda one: one == "a1")
+        assert watching.found() == []
+        assert watching._leftovers._clearing == set()
+        assert bench.make().found() == []
+        until(lambda: not os.path.exists(directory.path))
