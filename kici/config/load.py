@@ -10,6 +10,7 @@ from typing import TypeVar
 from kici.config import places
 from kici.config.enrich import Host, this_host
 from kici.config.environment import Reading, read_environment
+from kici.config.loki_rules import check_loki
 from kici.config.model import Config, ScalerConfig, Secret, Settings
 from kici.config.scalers import read_scalers
 from kici.errors import ConfigError, Problem
@@ -88,6 +89,7 @@ def _settings(reading: Reading, environ: Mapping[str, str], touch: bool) -> Sett
         if field in values:
             values[field] = places.expand(values[field], environ)
     _read_secret_files(reading, environ)
+    reading.problems.extend(check_loki(values, environ))
     _find_directories(reading, environ, touch)
     if reading.problems:
         return None

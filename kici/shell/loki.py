@@ -14,7 +14,8 @@ _MAX_REASON_BYTES = 300
 
 
 class Push:
-    """Owns: the connection. Raises ``OSError`` or ``HTTPException`` when there is none."""
+    """Owns: the connection. ``send`` raises ``OSError`` or ``HTTPException`` when there is none,
+    ``ValueError`` for what HTTP cannot say (a host or a header outside Latin-1)."""
 
     def __init__(self, settings: Settings) -> None:
         parts = urlsplit(settings.loki_url or "")
@@ -22,11 +23,9 @@ class Push:
         self._path = path if path.endswith(PUSH_PATH) else path + PUSH_PATH
         self._headers = _headers(settings)
         self._host, self._port = parts.hostname or "", parts.port
-        self._context = (
-            ssl.create_default_context(cafile=settings.loki_ca_file)
-            if parts.scheme == "https"
-            else None
-        )
+        self._is_secure = parts.scheme == "https"
+        self._ca_file = settings.loki_ca_file
+        self._context: ssl.SSLContext | None = None
         self._connection: http.client.HTTPConnection | None = None
 
     def send(self, body: bytes) -> tuple[int, str]:
@@ -50,11 +49,21 @@ class Push:
             self._connection = None
 
     def _dial(self) -> http.client.HTTPConnection:
-        if self._context is None:
+        if not self._is_secure:
             return http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+        if self._context is None:
+            self._context = _trusting(self._ca_file)
         return http.client.HTTPSConnection(
             self._host, self._port, timeout=TIMEOUT_S, context=self._context
         )
+
+
+def _trusting(ca_file: str | None) -> ssl.SSLContext:
+    """Made at the first push: a file that is gone by then must not take the port along."""
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise OSError(f"KICI_LOKI_CA_FILE: {ca_file}: {error.strerror or error}") from None
 
 
 def _headers(settings: Settings) -> dict[str, str]:

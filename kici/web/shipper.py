@@ -103,7 +103,7 @@ class Shipper:
     def _try(self, packed: bytes) -> tuple[int, str]:
         try:
             return self._push.send(packed)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             return 599, str(error) or type(error).__name__
 
     def _note_failure(self, reason: str) -> None:

@@ -149,6 +149,7 @@ def test_secrets_come_from_files_too(environ, tmp_path):
     for name in ("ADMIN_TOKEN", "LOKI_PASSWORD", "LOKI_TOKEN"):
         (tmp_path / name).write_text(f"secret of {name}\n")
         environ[f"KICI_{name}_FILE"] = str(tmp_path / name)
+    environ["KICI_LOKI_USER"] = "me"
     settings = load.load_settings(environ)
     assert settings.admin_token.reveal() == "secret of ADMIN_TOKEN"
     assert settings.loki_password.reveal() == "secret of LOKI_PASSWORD"

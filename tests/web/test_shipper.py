@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gevent
 import pytest
 
 from kici.web.loki_batch import MAX_BATCH_LINES, Buffer, Encoder, is_retried
+from kici.web.shipper import Shipper
 from tests.support.loki_server import LokiServer
-from tests.support.web_child import until
+from tests.support.web_child import DEADLINE_S, secret, settings, until
 
 ROOT = Path(__file__).resolve().parents[2]
 #: KICI_LOKI_LINES=1000000 and KICI_LOKI_OUTAGE_S=60 make the long run of issue 5.
@@ -88,6 +90,30 @@ def test_a_refusal_that_is_final_is_not_repeated() -> None:
         assert server.n_requests == 1
     finally:
         server.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"loki_tenant": "\u20ac"}, "latin-1"),
+        ({"loki_token": secret("a\nb")}, "nvalid"),
+        ({"loki_url": "http://\u00fc..x:1"}, "label"),
+        ({"loki_url": "https://127.0.0.1:1", "loki_ca_file": "/nonexistent/ca"}, "/nonexistent/ca"),
+    ],
+)
+def test_what_cannot_be_sent_is_an_error_that_the_status_shows(changes, says) -> None:
+    shipper = Shipper(settings("/nonexistent", **{"loki_url": "http://127.0.0.1:1", **changes}))
+    running = gevent.spawn(shipper.run)
+    try:
+        shipper.offer(b"{}")
+        with gevent.Timeout(DEADLINE_S):
+            while not shipper.last_error:
+                gevent.sleep(0.01)
+        assert says in shipper.last_error
+        assert not running.dead
+        assert shipper.facts()["waitingLines"] == 1
+    finally:
+        running.kill()
 
 
 def test_labels_are_few_and_names_are_metadata() -> None:
