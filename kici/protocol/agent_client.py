@@ -98,7 +98,7 @@ class AgentClient(AgentRegistering):
             case JobDispatch():
                 return self._on_dispatch(body, now)
             case JobCancel():
-                return self._on_cancel(body)
+                return self._on_cancel(body, now)
             case FleetLogsRequest():
                 hours = float(body.log_window_hours)
                 return [GiveLogs(body.request_id, hours, body.max_bytes)]
@@ -112,9 +112,8 @@ class AgentClient(AgentRegistering):
         """The pong to the last ``Ping``: all that was sent before it has been read."""
         self._heard(now)
         self._timers.clear("confirm")
-        for key in self.outbox.ponged():
-            if self._last_end is not None and self._last_end[0] == key:
-                self._recent = {key: (now + LINGER_S, self._last_end[1])}
+        ended = {key: (now + LINGER_S, text) for key, text in self.outbox.ponged().items()}
+        self._recent = ended or self._recent
         self._confirm(now, soon=bool(self.outbox.jobs_ended()))
         return self._leave_if_done(now)
 
@@ -164,7 +163,9 @@ class AgentClient(AgentRegistering):
             self._exit = Exit(EXIT_OK, "stopped")
             return self._leave_if_done(now)
         self._exit = Exit(EXIT_STOPPED, "stopped while a job was running")
-        return [CancelJob("agent was stopped", force=False, on_request=False)]
+        reason = "agent was stopped"
+        ended = self._give_up_next("failed", reason, now)
+        return [*ended, CancelJob(reason, force=False, on_request=False)]
 
     def _undecodable(self, message: bytes | str, error: str) -> Actions:
         """Ignored, except a dispatch that names its job: that is rejected (A102)."""

@@ -116,15 +116,16 @@ class AgentOutbox:
         self.ping_in_flight = True
         self._covered = self._next_seq - 1
 
-    def ponged(self) -> list[tuple[str, str]]:
-        """Forget what the last ping covered; returns the jobs whose end is now known."""
-        ended: list[tuple[str, str]] = []
+    def ponged(self) -> dict[tuple[str, str], str]:
+        """Forget what the last ping covered; returns the jobs whose end is now known, with
+        the frames that told it."""
+        ended: dict[tuple[str, str], str] = {}
         while self._kept and self._kept[0].seq <= self._covered:
             kept = self._kept.popleft()
             if kept.gap is not None:
                 self._log_bytes -= len(kept.text)
             if kept.ends_job is not None:
-                ended.append(kept.ends_job)
+                ended[kept.ends_job] = kept.text
         self.lost()
         return ended
 

@@ -25,9 +25,7 @@ class AgentRegistering(AgentSlot):
 
     def _register(self) -> Actions:
         self.state = ClientState.REGISTERING
-        jobs = dict.fromkeys(self.outbox.jobs_ended())
-        if self._job is not None:
-            jobs[(self._job.run_id, self._job.job_id)] = None
+        jobs = dict.fromkeys([*self.outbox.jobs_ended(), *self._held()])
         in_flight = tuple(InFlightJob(run_id=run_id, job_id=job_id) for run_id, job_id in jobs)
         agent_id = self.identity.agent_id
         message = AgentRegister(
@@ -78,4 +76,6 @@ class AgentRegistering(AgentSlot):
         if self._job is None:
             return [note, *self._leave_now()]
         self._timers.set("stop", now + STOP_S * 2)
-        return [note, CancelJob("agent was refused", force=True, on_request=False)]
+        reason = "agent was refused"
+        ended = self._give_up_next("failed", reason, now)
+        return [note, *ended, CancelJob(reason, force=True, on_request=False)]

@@ -13,7 +13,7 @@ from kici.contracts.wire.agent.jobs import (
     StepStatus,
 )
 from kici.protocol.agent_outbox import Gap
-from kici.protocol.agent_speech import AgentSpeech, CancelJob, Job, RunJob, text_of
+from kici.protocol.agent_speech import AgentSpeech, CancelJob, Job, RunJob
 from kici.protocol.machine import Actions, Note
 
 
@@ -79,7 +79,6 @@ class AgentSlot(AgentSpeech):
             # The tail of a log has nothing behind it that shows a gap: its length does.
             data = {**data, "logLines": {str(step): n for step, n in job.n_lines.items()}}
         status = self._status(job, state, data)
-        self._last_end = ((job.run_id, job.job_id), text_of(status))
         return self._keep(status, now, ends_job=(job.run_id, job.job_id))
 
     def job_cleaned(self, now: float) -> Actions:
@@ -94,18 +93,31 @@ class AgentSlot(AgentSpeech):
         return actions + self._leave_if_done(now)
 
     def _on_dispatch(self, dispatch: JobDispatch, now: float) -> Actions:
-        if self._job is not None:
-            if (self._job.run_id, self._job.job_id) == (dispatch.run_id, dispatch.job_id):
-                return self._ack(dispatch)
-            if self._job.finished and self._next is None and not self._draining:
-                # Only the clean-up of the last job is still under way.
-                self._next = dispatch
-                return self._ack(dispatch)
+        if (dispatch.run_id, dispatch.job_id) in self._held():
+            return self._ack(dispatch)
         if self._draining:
             return self._reject(dispatch.run_id, dispatch.job_id, "draining")
+        if self._job is not None and self._job.finished and self._next is None:
+            # Only the clean-up of the last job is still under way.
+            self._next = dispatch
+            return self._ack(dispatch)
         if self._job is not None:
             return self._reject(dispatch.run_id, dispatch.job_id, "busy")
         return self._ack(dispatch) + self._begin(dispatch, now)
+
+    def _held(self) -> list[tuple[str, str]]:
+        """The jobs that this agent has acknowledged and not cleaned up: (run id, job id)."""
+        held = (self._job, self._next)
+        return [(job.run_id, job.job_id) for job in held if job is not None]
+
+    def _give_up_next(self, state: str, reason: str, now: float) -> Actions:
+        """The job that waits for the clean-up, if there is one, ends before it began."""
+        waiting, self._next = self._next, None
+        if waiting is None:
+            return []
+        job = Job(waiting.run_id, waiting.job_id)
+        status = self._status(job, state, {"durationMs": 0, "error": reason})
+        return self._keep(status, now, ends_job=(job.run_id, job.job_id))
 
     def _begin(self, dispatch: JobDispatch, now: float) -> Actions:
         self._job = Job(dispatch.run_id, dispatch.job_id)
@@ -115,15 +127,12 @@ class AgentSlot(AgentSpeech):
         running = self._status(self._job, "running", None)
         return [*self._keep(running, now), RunJob(dispatch)]
 
-    def _on_cancel(self, cancel: JobCancel) -> Actions:
-        waiting = self._next
-        if waiting is not None and waiting.job_id == cancel.job_id:
-            self._next = None
-            job = Job(waiting.run_id, waiting.job_id)
-            status = self._status(job, "cancelled", {"durationMs": 0, "error": cancel.reason})
-            return self._say(status)
+    def _on_cancel(self, cancel: JobCancel, now: float) -> Actions:
+        key = (cancel.run_id, cancel.job_id)
+        if self._next is not None and (self._next.run_id, self._next.job_id) == key:
+            return self._give_up_next("cancelled", cancel.reason, now)
         job_now = self._job
-        if job_now is None or job_now.job_id != cancel.job_id or job_now.finished:
+        if job_now is None or (job_now.run_id, job_now.job_id) != key or job_now.finished:
             return [Note("info", "Cancel for a job that is not running here", {})]
         job_now.n_cancels += 1
         force = cancel.force is True or job_now.n_cancels > 1

@@ -135,8 +135,8 @@ class AgentSpeech:
         self._lost_at: float | None = None
         self._job: Job | None = None
         self._next: JobDispatch | None = None
+        #: Ends that were confirmed lately: until when they may be said again, and their frames.
         self._recent: dict[tuple[str, str], tuple[float, str]] = {}
-        self._last_end: tuple[tuple[str, str], str] | None = None
         self._draining = False
         self._warm = False
         self._exit: Exit | None = None
