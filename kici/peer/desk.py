@@ -10,6 +10,7 @@ from gevent.event import Event
 from kici.contracts.link import JobKey, Message
 from kici.contracts.link.jobs import (
     JobAccepted,
+    JobCancel,
     JobDeclined,
     JobDispatched,
     JobFinished,
@@ -67,6 +68,8 @@ class PeerDesk:
     # --- from coordinators (peer/seam.py) ------------------------------------------------
 
     def tell(self, to: str, message: Message) -> None:
+        if isinstance(message, JobCancel):
+            self._offers.cancelled(message)
         self._shell.tell(to, message)
 
     def offered(self, url: str, offer: Offered) -> None:

@@ -104,7 +104,9 @@ def _decline(board: Board, event: JobOffered, job: Job | None, reason: str, now:
     if event.again:
         job = job or _row(board, event, None, now)
         _accept(board, event, job)
-        takes_part = job.spec is not None and not reason.startswith(NOBODY)
+        # Agents started by hand need a moment to come back to a new pool.
+        may_be_served = board.outsiders or not reason.startswith(NOBODY)
+        takes_part = job.spec is not None and may_be_served
         if job.state is not JobState.FINISHED and not takes_part:
             progress.finish(board, job, "failed", now, error=reason)
         return

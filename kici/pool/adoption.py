@@ -58,7 +58,8 @@ def adopt(board: Board, agent: Agent, job: Job, now: float) -> None:
     job.agent_id, job.scaler_name = agent.agent_id, agent.scaler
     if job.state in WAITING:
         board.move_job(job, JobState.DISPATCHED)
-    if job.state in (JobState.DISPATCHED, JobState.ACKNOWLEDGED):
+    if not job.delivered:
+        job.delivered = True
         board.tell("peer", JobDispatched(key=job.key))
     board.note("info", "Agent came back with its job", job=job)
     if job.cancel_reason is not None or job.state is JobState.CANCELLING:

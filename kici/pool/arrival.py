@@ -1,5 +1,6 @@
 """Agents register and get lost (agent spec 1.8, 4.3, scaler spec 2.9, 2.10)."""
 
+from kici.config.model import ResourceSpec
 from kici.contracts.states import AgentState, JobState
 from kici.contracts.wire.agent.session import RegisterAck
 from kici.errors import RemoteError
@@ -13,6 +14,7 @@ from kici.pool.jobs import Job
 from kici.pool.progress import scaler_event
 from kici.pool.scaling import Target, gate_of
 from kici.pool.staff import let_go, settle, vanish
+from kici.pool.supply import resources_for
 from kici.protocol.labels import canonical_set
 
 #: How long the jobs of a lost static agent wait for it (A76).
@@ -105,6 +107,9 @@ def _describe(board: Board, agent: Agent, event: AgentRegistered) -> None:
     if target is not None:
         agent.label_set = target.index
         agent.gate = gate_of(target)
+        if agent.requests == ResourceSpec():
+            # It came before its backend told of it: what it takes counts all the same.
+            agent.requests, _ = resources_for(board, target, None)
     elif grant is not None:
         agent.gate = canonical_set(grant.mandatory_labels)
 
@@ -181,7 +186,7 @@ def ended(board: Board, agent: Agent, reason: str, now: float) -> None:
         job = board.jobs.get(key)
         if job is None:
             continue
-        if job.started:
+        if job.started or job.state is JobState.RECOVERING:
             outcome = "cancelled" if job.cancel_reason is not None else "failed"
             progress.finish(board, job, outcome, now, error=f"{progress.AGENT_LOST} ({reason})")
         else:

@@ -42,6 +42,7 @@ def said(board: Board, connection_id: str, message: object, now: float) -> None:
         case JobAck():
             job = _own(board, agent, message.run_id, message.job_id)
             if job is not None:
+                _delivered(board, job)
                 _acknowledged(board, job, now)
         case JobReject():
             _rejected(board, agent, message, now)
@@ -57,10 +58,17 @@ def _own(board: Board, agent: Agent, run_id: str, job_id: str) -> Job | None:
     return None
 
 
+def _delivered(board: Board, job: Job) -> None:
+    """The agent has it, which may run it from now on: the peer must not offer it again, also
+    when it was cancelled on its way."""
+    if not job.delivered:
+        job.delivered = True
+        board.tell("peer", JobDispatched(key=job.key))
+
+
 def _acknowledged(board: Board, job: Job, now: float) -> None:
     if job.state is JobState.DISPATCHED:
         board.move_job(job, JobState.ACKNOWLEDGED, now + START_S)
-        board.tell("peer", JobDispatched(key=job.key))
 
 
 def _rejected(board: Board, agent: Agent, message: JobReject, now: float) -> None:
@@ -101,13 +109,12 @@ def _status(board: Board, agent: Agent, message: JobStatus, now: float) -> None:
         return
     if state is None:
         return
+    _delivered(board, job)
     if state == "running":
         _runs(board, job, message, now)
     elif state == "cancelling":
         _cancelling(board, job, message, now)
     else:
-        if job.state is JobState.DISPATCHED:
-            board.tell("peer", JobDispatched(key=job.key))
         agent.n_rejects = 0
         progress.finish(
             board,

@@ -38,6 +38,8 @@ class Job:
     cancel_force: bool = False
     #: A label set of some scaler could serve it.
     matched: bool = False
+    #: An agent has acknowledged it, or shown that it has it; the peer knows.
+    delivered: bool = False
     started: bool = False
     cancelling_told: bool = False
     #: Some job.progress went out: the coordinator's 90 s spawn window is disarmed.

@@ -66,7 +66,7 @@ def requeue(board: Board, job: Job, reason: str, now: float, *, counts: bool = T
         finish(board, job, "failed", now, error=f"{ATTEMPTS_EXHAUSTED}: {reason}")
     else:
         board.note("info", "Job requeued for re-dispatch", job=job, reason=reason)
-        job.agent_id = None
+        job.agent_id, job.delivered = None, False
         board.move_job(job, JobState.QUEUED, job.queue_until)
 
 

@@ -43,12 +43,13 @@ def _find_again(board: Board, agent: Agent, made_from: LabelSet | None) -> None:
 
 
 def _unwanted(agent: Agent) -> bool:
-    """Ours, with no job now or promised."""
+    """Ours, with no job now or promised; one that has not said what it runs may have one."""
     return (
         agent.scaler is not None
         and agent.state in (*ON_THE_WAY, AgentState.IDLE)
         and agent.bound is None
         and not agent.found_for[1]
+        and not agent.unheard
         and not agent.active
     )
 

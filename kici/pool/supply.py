@@ -81,7 +81,8 @@ def _on_the_way(board: Board, job: Job, target: Target) -> Agent | None:
         if agent.state not in ON_THE_WAY or agent.bound is not None:
             continue
         made_for_it = agent.found_for == (job.key.run_id, job.key.job_id)
-        free = agent.found_for[1] is None
+        # One that has not said yet what it runs may be busy.
+        free = agent.found_for[1] is None and not agent.unheard
         alike = free and (agent.scaler, agent.label_set) == target.key and fits(job, agent)
         if made_for_it or alike:
             return agent

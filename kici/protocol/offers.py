@@ -27,7 +27,7 @@ class _Stage(StrEnum):
 class _Job:
     """One job; ``payload`` is its reroute (SECRET), kept until an agent has it."""
 
-    __slots__ = ("confirmed", "dispatched", "message_ids", "payload", "stage", "until")
+    __slots__ = ("cancel", "confirmed", "dispatched", "message_ids", "payload", "stage", "until")
 
     def __init__(self, stage: _Stage, *, confirmed: bool, until: float = 0.0) -> None:
         self.stage = stage
@@ -36,6 +36,7 @@ class _Job:
         self.until = until
         self.message_ids: list[str] = []
         self.payload: bytes | None = None
+        self.cancel: JobCancel | None = None  # for the next pool
 
 
 class Offers:
@@ -133,6 +134,13 @@ class Offers:
         answers = [no(key, message_id, text) for message_id in message_ids]
         return [note, *answers, *self.accepted(key)]
 
+    def cancelled(self, cancel: JobCancel) -> None:
+        """The coordinator wants an end; the pool is told by who heard it."""
+        for key, job in self._jobs.items():
+            same_run = (cancel.owner, cancel.run_id) == (key.owner, key.run_id)
+            if same_run and cancel.job_id in (None, key.job_id):
+                job.cancel = cancel
+
     def dispatched(self, key: JobKey) -> None:
         """An agent has it: the payload with its secrets is needed no more."""
         job = self._jobs.get(key)
@@ -174,6 +182,8 @@ class Offers:
                 message_id = job.message_ids[0] if job.message_ids else ""
                 again = job.stage is _Stage.HELD
                 actions.append(Tell("pool", offer(key, message_id, job.payload, again=again)))
+            if job.cancel is not None and job.stage is not _Stage.CONCLUDED:
+                actions.append(Tell("pool", job.cancel))
         return actions
 
     def tick(self, now: float) -> Actions:

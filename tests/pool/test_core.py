@@ -535,7 +535,7 @@ def test_job_offered_again_after_a_restart_is_taken_even_while_draining():
 
 
 def test_job_offered_again_that_nobody_can_serve_any_more_is_reported_failed():
-    world = World(outbox=False)
+    world = World(outbox=False, outsiders=False)
     world.outbox(key())
     world.offer(again=True)
     assert isinstance(world.answers()[0], JobAccepted)

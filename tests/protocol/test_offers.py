@@ -46,6 +46,22 @@ def test_a_refusal_is_passed_on_and_forgotten(offers):
     assert [type(a) for a in offers.offered(KEY, "m2", b"{}", 1)] == [Tell]
 
 
+# P61
+def test_a_cancel_outlives_the_pool_that_was_told(offers):
+    """Else the next pool starts afresh what nobody wants any more."""
+    held(offers)
+    cancel = JobCancel(owner="ws://c", run_id="r", job_id=None, reason="by alice")
+    offers.cancelled(cancel)
+    offers.cancelled(JobCancel(owner="ws://other", run_id="r", job_id=None, reason="no"))
+    offer, again = offers.pool_restarted()
+    assert isinstance(offer.message, JobOffered)
+    assert again == Tell("pool", cancel)
+    offers.dispatched(KEY)
+    assert offers.pool_restarted() == [Tell("pool", cancel)]
+    offers.finished(KEY, b"{}")
+    assert offers.pool_restarted() == []
+
+
 # P37, P60
 def test_a_silent_pool_is_refused_for_in_time_and_its_late_yes_is_taken_back(offers):
     offers.offered(KEY, "m1", b"{}", 0)
