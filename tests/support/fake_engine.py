@@ -17,6 +17,10 @@ from kici.pool.scalers.container_body import AGENT_LABEL, MANAGED_LABEL, OWNER_L
 _VERSION = {"ApiVersion": "1.41", "Version": "0", "Components": [{"Name": "Engine"}]}
 
 
+class Broken(bytes):
+    """A stream that breaks off after these bytes."""
+
+
 class FakeEngine:
     """Owns: the socket, the containers by id, and what it was asked to do."""
 
@@ -25,10 +29,8 @@ class FakeEngine:
         self.containers = {}
         #: References of images that are there.
         self.images = set()
-        #: What a pull answers before the connection breaks; None: there is nothing to pull.
-        self.broken_pull = None
-        #: Answers of its own by pattern of ``METHOD /path``: a status.
-        self.refused = {}
+        #: Pattern of ``METHOD /path`` -> ``(status, body)``, before all else.
+        self.answers = {}
         self._asked = []
         self._server = _Server(self.path, _Handler)
         self._server.engine = self
@@ -58,11 +60,11 @@ class FakeEngine:
     # --- what it answers -------------------------------------------------------------
 
     def answer(self, method, path, query):
-        """``(status, body)``; a body of bytes is a stream, None breaks the connection."""
+        """``(status, body)``; a body of bytes is a stream."""
         self._asked.append(f"{method} {path}")
-        for pattern, status in self.refused.items():
+        for pattern, answer in self.answers.items():
             if re.search(pattern, f"{method} {path}"):
-                return status, {"message": "refused by the test"}
+                return answer
         match method, *path.strip("/").split("/"):
             case "GET", "version":
                 return 200, _VERSION
@@ -73,8 +75,6 @@ class FakeEngine:
             case "GET", "images", *name, "json":
                 there = "/".join(name) in self.images
                 return (200, {"Id": "sha256:1"}) if there else (404, {"message": "no such image"})
-            case "POST", "images", "create":
-                return 200, self.broken_pull
             case _, "containers", container_id, *verb if container_id in self.containers:
                 return self._told(method, container_id, *verb)
         return 404, {"message": f"no such thing: {path}"}
@@ -141,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(body, bytes):
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            self._stream(body, whole=body is not engine.broken_pull)
+            self._stream(body)
             return
         text = b"" if status == 204 else json.dumps(body).encode()
         self.send_header("Content-Type", "application/json")
@@ -149,10 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    def _stream(self, body, *, whole):
+    def _stream(self, body):
         if body:
             self.wfile.write(f"{len(body):x}\r\n".encode() + body + b"\r\n")
-        if whole:
+        if not isinstance(body, Broken):
             self.wfile.write(b"0\r\n\r\n")
 
     do_GET = do_POST = do_DELETE = _serve  # noqa: N815

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from kici.config.model import LabelSet, Scaler, ScalerConfig
+from kici.config.model import LabelSet, ResourceSpec, Scaler, ScalerConfig
+from kici.pool.actions import LaunchAgent
 from kici.pool.events import AgentsFound, BackendReported
 from kici.pool.fleet import Fleet
 from kici.pool.scalers.base import EventKind
@@ -31,6 +32,19 @@ class ToldFleet(Fleet):
     def ends(self):
         told = [one.event for one in self.told if isinstance(one, BackendReported)]
         return [one for one in told if one.kind in (EventKind.FAILED, EventKind.EXITED)]
+
+    def started(self, agent_id, scaler, **more):
+        """Order the launch of one agent."""
+        nothing = ResourceSpec()
+        self.launch(
+            LaunchAgent(
+                agent_id=agent_id,
+                scaler=scaler,
+                label_set=0,
+                requests=more.pop("requests", nothing),
+                limits=nothing,
+            )
+        )
 
     def configured(self, scaler, **more):
         """Configure it alone and let its new backend look; the backend."""

@@ -75,6 +75,9 @@ class ContainerAgent:
         except EngineError as error:
             self._yard.learn(error)
             self._problem = without_secrets(str(error), self._spec)
+        except Exception as error:  # noqa: BLE001 - else nobody would hear of the agent's end
+            self._problem = without_secrets(f"{type(error).__name__}: {error}", self._spec)
+            log.exception("Agent cannot be looked after", extra={"agentId": self.agent_id})
         self._ending = True
         while True:
             try:

@@ -16,9 +16,10 @@ import gevent
 import msgspec
 import requests
 from docker.auth import AuthConfig
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound, StreamParseError
 from docker.tls import TLSConfig
 from gevent.event import Event
+from urllib3.exceptions import HTTPError
 
 from kici.config.model import Scaler
 from kici.pool.scalers.engine_target import PODMAN, NoEngine, Target, find_target
@@ -34,7 +35,14 @@ _RETRY_FIRST_S, _RETRY_MAX_S = 0.5, 15.0
 #: its own); those are closed when they are done, which urllib3 calls worth a warning.
 _KEPT_CONNECTIONS = 4
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-TRANSPORT = (requests.exceptions.RequestException, OSError, DockerException)
+#: Of a stream that breaks off urllib3's and the docker package's own errors get through.
+TRANSPORT = (
+    requests.exceptions.RequestException,
+    OSError,
+    DockerException,
+    HTTPError,
+    StreamParseError,
+)
 
 
 class EngineError(Exception):

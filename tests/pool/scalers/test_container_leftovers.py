@@ -3,23 +3,8 @@
 import pytest
 
 from kici.pool.scalers import container_leftovers as leftovers
-from tests.support.fake_engine import FakeEngine
-from tests.support.fleet_world import ToldFleet, boxes
+from tests.support.fleet_world import boxes
 from tests.support.waiting import until
-
-
-@pytest.fixture
-def engine(tmp_path):
-    made = FakeEngine(tmp_path / "engine.sock")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def fleet(tmp_path, engine):
-    made = ToldFleet(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture
