@@ -12,7 +12,13 @@ import threading
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from kici.pool.scalers.container_body import AGENT_LABEL, MANAGED_LABEL, OWNER_LABEL, SCALER_LABEL
+from kici.pool.scalers.container_body import (
+    AGENT_LABEL,
+    MANAGED_LABEL,
+    NETWORK,
+    OWNER_LABEL,
+    SCALER_LABEL,
+)
 
 _VERSION = {"ApiVersion": "1.41", "Version": "0", "Components": [{"Name": "Engine"}]}
 
@@ -72,6 +78,8 @@ class FakeEngine:
                 return 200, b""
             case "GET", "containers", "json":
                 return 200, self._listed(query)
+            case "GET", "networks":
+                return 200, [{"Name": NETWORK}]
             case "GET", "images", *name, "json":
                 there = "/".join(name) in self.images
                 return (200, {"Id": "sha256:1"}) if there else (404, {"message": "no such image"})
@@ -116,7 +124,7 @@ class FakeEngine:
 
 
 def _networks(row):
-    return {"kici-agent-net": {"IPAddress": row["address"]}} if row["address"] else {}
+    return {NETWORK: {"IPAddress": row["address"]}} if row["address"] else {}
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):

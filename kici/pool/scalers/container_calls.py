@@ -122,13 +122,21 @@ class Calls:
         return self._list([*self._mine, *extra])
 
     def addresses(self) -> set[str]:
-        """Addresses on our network of all agents of all workers; for the sweep of rules."""
+        """Addresses on our network of all agents of all workers; for the sweep of rules. All
+        of them or an error: the rules of an address that is not named are removed."""
         found = set()
         for one in self._list([f"{made.MANAGED_LABEL}=true"]):
             if one.alive:
-                with contextlib.suppress(EngineError):
-                    found.add(one.address or self.address(one.container_id))
+                found.add(one.address or self._address_or_gone(one.container_id))
         return found
+
+    def _address_or_gone(self, container: str) -> str:
+        try:
+            return self.address(container)
+        except EngineError as error:
+            if error.kind != MISSING:
+                raise
+            return ""
 
     def gateway(self, network: str) -> str | None:
         """The first gateway of ``network``; None when it says none."""

@@ -69,7 +69,7 @@ class Yard:
     def sweep(self) -> None:
         if self.isolation is not None:
             self.prepare()
-            self.isolation.sweep(self.calls.addresses())
+            self.isolation.sweep(self.calls.addresses)
 
     def dismiss(self, address: str) -> None:
         if self.isolation is not None:

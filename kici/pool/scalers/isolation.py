@@ -7,7 +7,7 @@ forbids something is refused then: it would run wider open than its author wrote
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,7 +65,7 @@ class Isolation:
         try:
             text = rules.rules(address, policy, _port_of(orchestrator_url))
             with self._lock:
-                self._delete(address)
+                self._remove(self._find(address))
                 self._run("-f", "-", text=text)
         except (NftFailed, rules.BadPolicy) as error:
             raise EngineError(FAILED, f"network isolation failed: {error}") from None
@@ -76,17 +76,23 @@ class Isolation:
             return
         try:
             with self._lock:
-                self._delete(address)
+                self._remove(self._find(address))
         except NftFailed as error:
             log.warning("nft rules of %s are left: %s", address, error)
 
-    def sweep(self, in_use: Iterable[str]) -> None:
-        """Remove rules of addresses of our network that no container has."""
+    def sweep(self, in_use: Callable[[], Iterable[str]]) -> None:
+        """Remove rules of addresses of our network that no container has.
+
+        ``in_use`` is asked after the rules are read, and only what was read goes: whoever is
+        admitted meanwhile has newer rules, and no engine was asked about it.
+        """
         if self.reason != "":
             return
         try:
-            with self._lock:
-                self._delete(None, in_use)
+            if before := self._find(None):
+                kept = set(in_use())
+                with self._lock:
+                    self._remove(self._find(None, kept) & before)
         except NftFailed as error:
             log.warning("Stale nft rules are left: %s", error)
 
@@ -100,14 +106,19 @@ class Isolation:
             return str(error)
         return ""
 
-    def _delete(self, address: str | None, keep: Iterable[str] = ()) -> None:
-        kept, lines = set(keep), []
+    def _find(self, address: str | None, keep: Iterable[str] = ()) -> set[tuple[str, int]]:
+        """Chain and handle of the rules of ``address``, or of all addresses but ``keep``."""
+        found = set()
         for chain in ("forward", "input"):
             listing = self._run("-a", "list", "chain", *rules.TABLE.split(), chain)
-            found = rules.handles(listing, address, kept)
-            lines += [f"delete rule {rules.TABLE} {chain} handle {handle}" for handle in found]
+            found |= {(chain, handle) for handle in rules.handles(listing, address, keep)}
+        return found
+
+    def _remove(self, found: set[tuple[str, int]]) -> None:
+        """In one transaction: all of them or none."""
+        lines = [f"delete rule {rules.TABLE} {chain} handle {h}\n" for chain, h in sorted(found)]
         if lines:
-            self._run("-f", "-", text="\n".join(lines) + "\n")
+            self._run("-f", "-", text="".join(lines))
 
     def _run(self, *arguments: str, text: str | None = None) -> str:
         try:
