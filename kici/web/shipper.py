@@ -103,8 +103,12 @@ class Shipper:
     def _try(self, packed: bytes) -> tuple[int, str]:
         try:
             return self._push.send(packed)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             return 599, str(error) or type(error).__name__
+        except UnicodeError as error:
+            return 599, str(error)
+        except ValueError:  # its text quotes the header, which may be the token's
+            return 599, "a header has characters that HTTP cannot carry"
 
     def _note_failure(self, reason: str) -> None:
         # One line an outage: each line logged here is itself one to be shipped.

@@ -96,7 +96,7 @@ def test_a_refusal_that_is_final_is_not_repeated() -> None:
     ("changes", "says"),
     [
         ({"loki_tenant": "\u20ac"}, "latin-1"),
-        ({"loki_token": secret("a\nb")}, "nvalid"),
+        ({"loki_token": secret("hunter2\nb")}, "cannot carry"),
         ({"loki_url": "http://\u00fc..x:1"}, "label"),
         ({"loki_url": "https://127.0.0.1:1", "loki_ca_file": "/nonexistent/ca"}, "/nonexistent/ca"),
     ],
@@ -110,6 +110,7 @@ def test_what_cannot_be_sent_is_an_error_that_the_status_shows(changes, says) ->
             while not shipper.last_error:
                 gevent.sleep(0.01)
         assert says in shipper.last_error
+        assert "hunter2" not in shipper.last_error
         assert not running.dead
         assert shipper.facts()["waitingLines"] == 1
     finally:
