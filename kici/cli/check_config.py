@@ -30,11 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        environ = worker_environment(os.environ, args.env_file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failed(f"{args.env_file}: {error}") from None
-    return _check(args, environ)
+    return _check(args, worker_environment(os.environ, args.env_file))
 
 
 def check_config(argv: Sequence[str]) -> int:

@@ -33,7 +33,11 @@ class Coordinator:
     """One coordinator's API. ``Failed`` for everything that is not a 2xx."""
 
     def __init__(self, url: str, token: str) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            self._port = parts.port
+        except ValueError:
+            raise Failed(f"{url!r} is no URL", EXIT_USAGE) from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Failed(f"{url!r} is no http:// or https:// URL", EXIT_USAGE)
         self.url = url.rstrip("/")
@@ -73,13 +77,17 @@ class Coordinator:
     ) -> Iterator[http.client.HTTPResponse]:
         secure = self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(self._parts.hostname or "", self._parts.port, timeout=timeout_s)
+        connection = kind(self._parts.hostname or "", self._port, timeout=timeout_s)
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         payload = None if body is None else json.dumps(body).encode()
         if method == "POST" and payload is None:
             payload = b"{}"
         try:
-            connection.request(method, self._parts.path.rstrip("/") + path, payload, headers)
+            try:
+                connection.request(method, self._parts.path.rstrip("/") + path, payload, headers)
+            except ValueError:  # its text may quote the token
+                what = "the URL or the API token has characters that HTTP cannot carry"
+                raise Failed(f"{self.url}: {what}", EXIT_USAGE) from None
             yield connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             cause = str(error) or type(error).__name__

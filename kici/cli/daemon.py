@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kici.cli.envfile import worker_environment
-from kici.cli.verbs import EXIT_UNREACHABLE, Failed
+from kici.cli.verbs import EXIT_UNREACHABLE, EXIT_USAGE, Failed
 
 #: A worker answers in milliseconds; a machine that is thrashing takes longer.
 TIMEOUT_S = 10.0
+_NO_URL = "expected a URL http://host:port"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -29,14 +30,29 @@ def daemon_of(args: argparse.Namespace) -> "Daemon":
 
 
 def local_url(environ: Mapping[str, str]) -> str:
-    """Where this machine's worker listens, by the same variables as the worker."""
+    """Where this machine's worker listens, by the same variables as the worker. Raises
+    ``Failed`` where they do not say."""
     host = environ.get("KICI_HOST", "").strip() or "127.0.0.1"
     if host in ("0.0.0.0", "::", "[::]"):
         host = "127.0.0.1"
     host = f"[{host.strip('[]')}]" if ":" in host else host
     base = environ.get("KICI_BASE_PATH", "").strip().strip("/")
-    port = environ.get("KICI_PORT", "").strip() or "4000"
-    return f"http://{host}:{port}" + (f"/{base}" if base else "")
+    return f"http://{host}:{_port(environ)}" + (f"/{base}" if base else "")
+
+
+def _port(environ: Mapping[str, str]) -> int:
+    from kici.config.settings import BY_NAME
+
+    row = BY_NAME["KICI_PORT"]
+    text = environ.get(row.name, "")
+    try:
+        port = row.parse(text if text.strip() else row.default)
+    except ValueError as error:
+        raise Failed(f"{row.name}: {error}", EXIT_USAGE) from None
+    if port == 0:
+        raise Failed(f"{row.name}: 0 means any free port; say by --url which it is", EXIT_USAGE)
+    assert isinstance(port, int)
+    return port
 
 
 def admin_token(environ: Mapping[str, str]) -> str | None:
@@ -47,7 +63,7 @@ def admin_token(environ: Mapping[str, str]) -> str | None:
         try:
             with open(path, encoding="utf-8") as file:
                 return file.read(4096).strip() or None
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return None
     return None
 
@@ -56,16 +72,20 @@ class Daemon:
     """One worker's HTTP surface."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        parts = urllib.parse.urlsplit(url if "//" in url else f"http://{url}")
+        try:
+            parts = urllib.parse.urlsplit(url if "//" in url else f"http://{url}")
+            port = parts.port
+        except ValueError:
+            raise Failed(f"{url}: {_NO_URL}", EXIT_USAGE) from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Failed(f"--url {url}: expected http://host:port", 2)
+            raise Failed(f"{url}: {_NO_URL}", EXIT_USAGE)
         self.url = url.rstrip("/")
         self._token = token
         self._base = parts.path.rstrip("/")
         kind = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )
-        self._dial = lambda timeout: kind(parts.hostname or "", parts.port, timeout=timeout)
+        self._dial = lambda timeout: kind(parts.hostname or "", port, timeout=timeout)
 
     def ask(self, method: str, path: str, fields: Mapping[str, Any] | None = None) -> Any:
         """The JSON answer; ``Failed`` says what went wrong."""
@@ -114,6 +134,9 @@ class Daemon:
             cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
             text = f"Failed to connect to worker at {self.url}: {cause}"
             raise Failed(text, EXIT_UNREACHABLE) from None
+        except ValueError:  # its text may quote the token
+            what = "the URL or the admin token has characters that HTTP cannot carry"
+            raise Failed(f"{self.url}: {what}", EXIT_USAGE) from None
 
 
 def _why(data: bytes) -> str:

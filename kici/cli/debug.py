@@ -1,6 +1,7 @@
 """``kici-worker debug bundle``: everything a maintainer asks for, in one file, no secrets."""
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 from kici.cli import doctor
 from kici.cli.daemon import Daemon, add_options, daemon_of
+from kici.cli.envfile import worker_environment
 from kici.cli.terminal import show, size
 from kici.cli.verbs import EXIT_OK, Failed
 
@@ -50,8 +52,13 @@ def run(args: argparse.Namespace) -> int:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise Failed(f"{path}: {error.strerror}") from None
-    with open(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
-        names = [_add(archive, name, data) for name, data in contents(args)]
+    try:
+        with open(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+            names = [_add(archive, name, data) for name, data in contents(args)]
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
     facts = {"file": path, "bytes": os.path.getsize(path), "parts": names}
     show(args, facts, f"{path} ({size(facts['bytes'])}): {', '.join(names)}")
     return EXIT_OK
@@ -60,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 def contents(args: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
     """``(name, data)``; what fails is told in the last part."""
     errors: list[str] = []
-    daemon = daemon_of(args)
+    daemon = _daemon(args, errors)
 
     def attempt(name: str, make: Callable[[], bytes]) -> Iterator[tuple[str, bytes]]:
         try:
@@ -70,9 +77,22 @@ def contents(args: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
 
     yield from attempt("config.json", lambda: _config(args))
     yield from attempt("doctor.json", lambda: _doctor(args))
-    for name, path in PARTS.items():
+    for name, path in PARTS.items() if daemon else ():
         yield from attempt(name, lambda path=path: _fetch(daemon, path))
     yield "errors.txt", "\n".join(errors).encode()
+
+
+def _daemon(args: argparse.Namespace, errors: list[str]) -> Daemon | None:
+    """None, and the reason in ``errors``, where the worker's variables do not say where it is;
+    a slip of this command line is ``Failed``."""
+    worker_environment(os.environ, args.env_file)
+    try:
+        return daemon_of(args)
+    except Failed as error:
+        if args.url:
+            raise
+        errors.append(str(error))
+        return None
 
 
 def _fetch(daemon: Daemon, path: str) -> bytes:

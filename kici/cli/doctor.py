@@ -1,7 +1,9 @@
 """``kici-worker doctor``: what is wrong, and one command that fixes it."""
 
 import argparse
+import contextlib
 import os
+from collections.abc import Mapping
 
 from kici.cli.daemon import Daemon, add_options, admin_token, local_url
 from kici.cli.envfile import unread, worker_environment
@@ -60,22 +62,26 @@ def _patient(args: argparse.Namespace):
     from kici.config.load import load_config
     from kici.errors import ConfigError
 
-    try:
-        environ = worker_environment(os.environ, args.env_file)
-    except OSError as error:
-        raise Failed(f"{args.env_file}: {error.strerror}") from None
-    url = args.url or local_url(environ)
+    environ = worker_environment(os.environ, args.env_file)
+    daemon, where = _daemon(args, environ)
     unread_file = unread(os.environ, args.env_file)
-    patient = Patient(environ=environ, url=url, unread=unread_file)
+    patient = Patient(environ=environ, where=where, unread=unread_file)
     try:
         patient.config = load_config(environ, touch=False)
     except ConfigError as error:
         patient.problems = error.problems
-    try:
-        patient.status = Daemon(url, admin_token(environ)).ask("GET", "/status")
-    except Failed:
-        patient.status = None
+    with contextlib.suppress(Failed):
+        patient.status = daemon.ask("GET", "/status") if daemon else None
     return patient
+
+
+def _daemon(args: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Daemon | None, str]:
+    """The worker, and where it is or why nobody can say that."""
+    try:
+        url = args.url or local_url(environ)
+    except Failed as error:
+        return None, f"cannot be asked: {error}"
+    return Daemon(url, admin_token(environ)), f"does not answer at {url}"
 
 
 def line(finding) -> str:

@@ -4,6 +4,8 @@ import os
 import shlex
 from collections.abc import Mapping
 
+from kici.cli.verbs import Failed
+
 #: Where the Debian package puts them.
 DEFAULT_FILE = "/etc/kici/worker.env"
 
@@ -12,14 +14,19 @@ def worker_environment(environ: Mapping[str, str], path: str | None) -> dict[str
     """``environ`` over the variables of ``path``.
 
     The default file is left out when it cannot be read or when the shell is already set up
-    for a worker; a file that was asked for must be readable (``OSError``).
+    for a worker; a file that was asked for must be readable. Raises ``Failed``.
     """
     if path is None:
         if "KICI_CLUSTER_ROLE" in environ or not os.access(DEFAULT_FILE, os.R_OK):
             return dict(environ)
         path = DEFAULT_FILE
-    with open(path, encoding="utf-8") as file:
-        return {**parse(file.read()), **environ}
+    try:
+        with open(path, encoding="utf-8") as file:
+            return {**parse(file.read()), **environ}
+    except OSError as error:
+        raise Failed(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise Failed(f"{path}: not UTF-8 at byte {error.start}") from None
 
 
 def unread(environ: Mapping[str, str], path: str | None) -> str | None:

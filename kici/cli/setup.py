@@ -38,6 +38,7 @@ _SYSTEMCTL_S = 120
 #: How long a coordinator that is there may take to let us in.
 _JOIN_S = 10.0
 _POLL_S = 0.1
+_NO_ANSWER = "nothing was answered, nothing was written"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,9 +83,12 @@ def _ask(args: argparse.Namespace, question: str, default: str = "") -> str:
         if default:
             return default
         raise Failed(f"--non-interactive needs a flag for: {question}", 2)
-    answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip() or default
+    try:
+        answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip() or default
+    except EOFError:
+        answer = ""
     if not answer:
-        raise Failed("nothing was answered, nothing was written")
+        raise Failed(_NO_ANSWER)
     return answer
 
 
@@ -97,11 +101,16 @@ def _token(args: argparse.Namespace) -> str:
             return Path(args.token_file).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise Failed(f"{args.token_file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise Failed(f"{args.token_file}: expected a join token, found no text") from None
     if args.non_interactive:
         return ""
     import getpass
 
-    return getpass.getpass("Join token (empty when this machine has joined before): ").strip()
+    try:
+        return getpass.getpass("Join token (empty when this machine has joined before): ").strip()
+    except EOFError:
+        raise Failed(_NO_ANSWER) from None
 
 
 def _checked_labels(text: str) -> list[str]:

@@ -38,16 +38,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _post(url: str, base: str, token: str | None) -> tuple[int, str, bytes]:
-    parts = urlsplit(base)
+    try:
+        parts = urlsplit(base)
+        port = parts.port
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("not an http:// or https:// URL")
+    except ValueError as error:
+        raise Failed(f"Failed to connect to worker at {url}: {error}") from None
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
     try:
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise OSError("not an http:// or https:// URL")
-        connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
-    except (OSError, ValueError) as error:
+        connection = kind(parts.hostname, port, timeout=TIMEOUT_S)
+    except http.client.InvalidURL as error:
         raise Failed(f"Failed to connect to worker at {url}: {error}") from None
     try:
         connection.request("POST", parts.path + "/drain", headers=headers)
@@ -55,6 +59,9 @@ def _post(url: str, base: str, token: str | None) -> tuple[int, str, bytes]:
         return response.status, response.reason, response.read()
     except (OSError, http.client.HTTPException) as error:
         cause = str(error) or type(error).__name__
+        raise Failed(f"Failed to connect to worker at {url}: {cause}") from None
+    except ValueError:  # its text may quote the token
+        cause = "the URL or the token has characters that HTTP cannot carry"
         raise Failed(f"Failed to connect to worker at {url}: {cause}") from None
     finally:
         connection.close()

@@ -52,7 +52,7 @@ def patient(tmp_path, scalers: tuple[Scaler, ...] = (), **changes) -> Patient:
     config = Config(
         settings=settings(str(tmp_path), **changes), scalers=ScalerConfig(scalers=scalers)
     )
-    return Patient(environ={}, url="http://127.0.0.1:1", config=config)
+    return Patient(environ={}, where="does not answer", config=config)
 
 
 def found(findings, name: str) -> Finding:
@@ -320,7 +320,7 @@ def test_a_data_directory_of_somebody_else_is_named(tmp_path, monkeypatch) -> No
 
 
 def test_a_file_that_was_not_read_is_a_finding_beside_the_problems_it_may_have_caused() -> None:
-    patient = Patient(environ={}, url="", problems=["KICI_X: missing"], unread="no /etc/kici/w")
+    patient = Patient(environ={}, where="", problems=["KICI_X: missing"], unread="no /etc/kici/w")
     first, second = configuration.configuration(patient)
     assert (first.outcome, second.outcome) == ("fail", "warn")
     assert second.value == "no /etc/kici/w"

@@ -24,6 +24,8 @@ def run_worker(*words: str, module: str = "worker", **environ: str) -> Ran:
         [sys.executable, "-c", f"from kici.cli.{module} import main; main()", *words],
         env={**bare, **environ},
         cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # no terminal to ask for a password on
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

@@ -25,12 +25,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Patient(msgspec.Struct, kw_only=True):
-    """What checks look at. ``config`` is None when it has problems; ``status`` is the
-    worker's own answer, None when it is down; ``unread`` says why the environment file was
-    left out, None when it was not."""
+    """What checks look at. ``where`` says of a worker without ``status`` (its own answer; None
+    when it is down) where it was asked; ``config`` is None when it has problems; ``unread``
+    says why the environment file was left out, None when it was not."""
 
     environ: Mapping[str, str]
-    url: str
+    where: str
     config: Config | None = None
     problems: Sequence[Any] = ()
     unread: str | None = None

@@ -15,7 +15,7 @@ START = "sudo systemctl start kici-worker"
 
 def worker(patient: Patient) -> Iterator[Finding]:
     if patient.status is None:
-        yield fail("worker", f"does not answer at {patient.url}", "answers", START)
+        yield fail("worker", patient.where, "answers", START)
         yield from _port(patient)
         return
     status = patient.status
