@@ -97,7 +97,7 @@ class Fleet:
 
     def _retire(self, names: set[str]) -> None:
         """Scalers that are configured no more: their backends end with their last agent."""
-        for name in set(self._scalers) - names:
+        for name in set(self._scalers) - names - self._left.names:
             _log.info("Scaler %s is removed, it retires after its agents", name)
             self._replace(name)
             del self._scalers[name]
@@ -139,6 +139,8 @@ class Fleet:
                 return
         except CannotLook:
             return
+        if name not in self._left.names:
+            return  # a reload configured it meanwhile
         self._replace(name)
         self._scalers.pop(name, None)
         self._lookout.forget(name)

@@ -6,7 +6,7 @@ had its engine is written down. No secret is in that file.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -47,8 +47,10 @@ class LeftBehind:
     def _host_leftovers(self) -> dict[str, set[tuple[str, ...]]]:
         return host_leftovers(self._state_dir, self._owner)
 
-    def configured(self, scalers: Iterable[Scaler]) -> None:
-        """Before anything of them is started: a later start will find it."""
+    def configured(self, scalers: Sequence[Scaler]) -> None:
+        """Before anything of them is started: a later start will find it. They are looked
+        after like all others from now on."""
+        self.names -= {one.name for one in scalers}
         new = {one.name: _bare(one) for one in scalers if one.type == "container"}
         if any(self._known.get(name) != one for name, one in new.items()):
             self._known |= new

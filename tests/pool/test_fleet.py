@@ -4,17 +4,19 @@ import gevent
 import msgspec
 import pytest
 
-from kici.config.model import LabelSet, Scaler, ScalerConfig
+from kici.config.model import LabelSet, ResourceSpec, Scaler, ScalerConfig
 from kici.pool import fleet, scalers
-from kici.pool.actions import ReapAgent
+from kici.pool.actions import LaunchAgent, ReapAgent
 from kici.pool.events import AgentsFound, AgentsSought, BackendReported
 from kici.pool.fleet import Fleet
 from kici.pool.scalers.base import EventKind, LaunchSpec
 from kici.pool.scalers.fake import FakeBackend
 from kici.pool.tokens import TokenIssuer
 from tests.support.pool_world import config
+from tests.support.waiting import until
 
 OWNER = "worker-1"
+DONE = (EventKind.STARTED, EventKind.FAILED)
 AGENT = "scaler-container-00000001"
 
 
@@ -47,12 +49,6 @@ def made(tmp_path, monkeypatch):
 def boxes():
     label_set = LabelSet(labels=("linux",), enriched=("linux",), image="i:1")
     return Scaler(name="boxes", type="container", max_agents=2, label_sets=(label_set,))
-
-
-def until(condition):
-    with gevent.Timeout(5, AssertionError("condition does not come true")):
-        while not condition():
-            gevent.sleep(0.005)
 
 
 def found(one):
@@ -95,3 +91,72 @@ def test_one_that_is_configured_again_is_nothing_special(made, tmp_path):
     until(lambda: found(later))
     gevent.spawn(later.watch_left_behind).join(5)
     assert [event.scaler for event in found(later)] == ["boxes"]
+
+
+@pytest.fixture
+def left(made, tmp_path):
+    """A start that found an agent of a scaler that is configured no more, and took it."""
+    made(boxes())
+    left_running(tmp_path)
+    later = made()
+    until(lambda: found(later))
+    later.adopt(AGENT, "boxes")
+    return later
+
+
+def reported(one, *kinds):
+    told = [event.event for event in one.told if isinstance(event, BackendReported)]
+    return [each for each in told if each.kind in kinds]
+
+
+def ends(one):
+    return [each.kind for each in reported(one, EventKind.EXITED, EventKind.FAILED)]
+
+
+def reap_and_retire(left):
+    """Its agent ends, and the fleet looks whether anything is left."""
+    watching = gevent.spawn(left.watch_left_behind)
+    left.reap(ReapAgent(agent_id=AGENT, scaler="boxes", grace_s=0.0))
+    until(lambda: ends(left) == [EventKind.EXITED])
+    watching.join(5)
+    assert watching.ready()
+
+
+def launch(one):
+    nothing = ResourceSpec()
+    one.launch(
+        LaunchAgent(agent_id="a2", scaler="boxes", label_set=0, requests=nothing, limits=nothing)
+    )
+    told = until(lambda: [each for each in reported(one, *DONE) if each.agent_id == "a2"])
+    return told[0]
+
+
+def test_one_that_a_reload_configures_again_stays(left, made):
+    left.configure(ScalerConfig(scalers=(boxes(),)))
+    reap_and_retire(left)
+    assert launch(left).kind is EventKind.STARTED
+    # And a later start that does not configure it looks for its agents again.
+    later = made()
+    until(lambda: found(later))
+    assert [one.agent_id for one in found(later)[0].agents] == ["a2"]
+
+
+def test_one_that_is_configured_while_it_is_looked_at_stays(left, monkeypatch):
+    backend = left._backends["boxes"]
+    left.reap(ReapAgent(agent_id=AGENT, scaler="boxes", grace_s=0.0))
+    until(lambda: ends(left) == [EventKind.EXITED])
+
+    def look():
+        left.configure(ScalerConfig(scalers=(boxes(),)))
+        return []
+
+    monkeypatch.setattr(backend, "found", look)
+    gevent.spawn(left.watch_left_behind).join(5)
+    assert launch(left).kind is EventKind.STARTED
+
+
+def test_one_is_looked_after_across_a_reload_that_does_not_name_it(left, made):
+    left.configure(ScalerConfig(scalers=(msgspec.structs.replace(boxes(), name="others"),)))
+    assert "boxes" in left._backends
+    reap_and_retire(left)
+    assert made().told[0] == AgentsSought(["others"], True)
