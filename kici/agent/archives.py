@@ -69,9 +69,9 @@ def _extract(path: str, directory: str) -> None:
             archive.extractall(directory, filter="data")
     except tarfile.FilterError as error:
         raise JobRefused(f"archive refused: {type(error).__name__}") from None
-    # What broken data and paths of thousands of parts raise through tarfile.
+    # What broken data, impossible times and paths of thousands of parts raise through tarfile.
     except (
-        *(tarfile.TarError, OSError, EOFError, ValueError, RecursionError),
+        *(tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError),
         *(zlib.error, lzma.LZMAError),
     ) as error:
         raise JobRefused(f"archive cannot be extracted: {type(error).__name__}") from None

@@ -29,7 +29,11 @@ Git = Callable[[list[str], Mapping[str, str]], Outcome]
 
 def check_out(dispatch: JobDispatch, directory: str, git: Git, say: Callable[[str], None]) -> None:
     """Clone into the empty ``directory``. Raises ``JobRefused``."""
-    url, credential = _split_credential(dispatch.repo_url)
+    try:
+        url, credential = _split_credential(dispatch.repo_url)
+    except ValueError:
+        # Its text may hold the password.
+        raise JobRefused("repository URL cannot be read") from None
     ref, sha = dispatch.ref, "" if dispatch.sha == "HEAD" else dispatch.sha
     if url.startswith("-") or ref.startswith("-"):
         raise JobRefused("repository URL or ref starts with a dash")
@@ -155,15 +159,15 @@ def check_content_hash(job_config: Mapping[str, Any], directory: str) -> None:
     expected, source = job_config.get("contentHash"), job_config.get("source")
     if not expected or not isinstance(source, Mapping) or job_config.get("resolvedHashFiles"):
         return
-    path = os.path.join(directory, str(source.get("file", "")))
-    if os.path.commonpath([os.path.realpath(path), os.path.realpath(directory)]) != (
-        os.path.realpath(directory)
-    ):
-        raise JobRefused("source file is outside the checkout")
+    root = os.path.realpath(directory)
     try:
+        path = os.path.realpath(os.path.join(root, str(source.get("file", ""))))
+        if os.path.commonpath([path, root]) != root:
+            raise JobRefused("source file is outside the checkout")
         with open(path, "rb") as file:
             text = file.read().replace(b"\r\n", b"\n")
-    except OSError as error:
-        raise JobRefused(f"source file cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise JobRefused(f"source file cannot be read: {why}") from None
     if hashlib.sha256(b"5:" + text).hexdigest() != expected:
         raise JobRefused("content hash of the source file does not match: it has changed")

@@ -52,6 +52,8 @@ class _Head(msgspec.Struct, rename="camel"):
 
 _decoder = msgspec.json.Decoder(ToAgent)
 _head_decoder = msgspec.json.Decoder(_Head)
+#: What msgspec raises for bad input; the last one for thousands of levels.
+_BAD_INPUT = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class AgentClient(AgentRegistering):
@@ -85,7 +87,7 @@ class AgentClient(AgentRegistering):
         self._heard(now)
         try:
             body = _decoder.decode(message)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _BAD_INPUT as error:
             return self._undecodable(message, str(error))
         match body:
             case AuthSuccess() if self.state is ClientState.AUTHENTICATING:
@@ -171,7 +173,7 @@ class AgentClient(AgentRegistering):
         """Ignored, except a dispatch that names its job: that is rejected (A102)."""
         try:
             head = _head_decoder.decode(message)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _BAD_INPUT:
             return [Note("warning", "Unreadable frame ignored", {})]
         if head.type == "job.dispatch" and head.run_id and head.job_id:
             return self._reject(head.run_id, head.job_id, f"invalid dispatch: {error}")

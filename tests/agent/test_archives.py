@@ -81,3 +81,23 @@ def test_a_damaged_archive_is_refused_or_read(tmp_path, mode):
         except JobRefused:
             refused += 1
     assert refused > 20
+
+
+ODD_TIMES = {
+    "mtime beyond any clock": {"mtime": 10**20},
+    "pax mtime of infinity": {"pax_headers": {"mtime": "inf"}},
+    "pax mtime that is no number": {"pax_headers": {"mtime": "nan"}},
+}
+
+
+# A101
+@pytest.mark.parametrize("odd", list(ODD_TIMES))
+def test_a_time_that_no_file_can_have_is_refused_or_ignored(tmp_path, odd):
+    mode = {"format": tarfile.PAX_FORMAT if "pax" in odd else tarfile.GNU_FORMAT}
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", **mode) as archive:
+        member(archive, "a", **ODD_TIMES[odd])
+    (tmp_path / "archive").write_bytes(content.getvalue())
+    (tmp_path / "source").mkdir()
+    with contextlib.suppress(JobRefused):
+        _extract(str(tmp_path / "archive"), str(tmp_path / "source"))

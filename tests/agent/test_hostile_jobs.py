@@ -1,5 +1,7 @@
 """Jobs that attack their agent: each fails with its reason, the agent says so and lives."""
 
+import signal
+
 import pytest
 
 from tests.agent.test_jobs import run, statuses
@@ -85,6 +87,40 @@ def test_a_step_that_kills_its_agents_children_and_its_directory_ends_cleanly(
     assert "killed by SIGKILL" in end["data"]["error"]
     assert statuses(side) == [(0, "failed"), (1, "failed")]
     assert not list((tmp_path / "agent").glob("kici-*"))
+
+
+# A101
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"repoUrl": "https://[::1/x"}, "repository URL"),
+        ({"repoUrl": "https://u:pass\u2100@h/x"}, "repository URL"),
+        ({"repoUrl": "file:///a\0b"}, "git is not usable here"),
+        ({"jobConfig": {"contentHash": "x", "source": {"file": "a\0b"}}}, "source file"),
+    ],
+)
+def test_a_source_that_nobody_can_name_fails_the_job(worker, start_agent, fields, words):
+    agent = start_agent()
+    side = worker.accept()
+    side.register()
+    side.dispatch([HELLO], **fields)
+    end = side.until("job.status", state="failed")
+    assert words in end["data"]["error"]
+    assert "pass" not in str(end)
+    agent.signal(signal.SIGTERM)
+    side.until_closed()
+    assert "Traceback" not in agent.errors()
+
+
+# A102
+def test_a_dispatch_of_endless_depth_does_not_end_the_agent(worker, start_agent):
+    start_agent()
+    side = worker.accept()
+    side.register()
+    deep = '{"a":' * 5000 + "1" + "}" * 5000
+    side.connection.send('{"type":"job.dispatch","runId":"r","jobId":"j","jobConfig":' + deep + "}")
+    side.dispatch([HELLO])
+    assert side.until("job.status", state="success")
 
 
 # A92
