@@ -1,8 +1,10 @@
 """Runs one dispatched job from its checkout to its clean-up (agent spec 6.2, 6.6, 6.8)."""
 
+import logging
 import os
 import tempfile
 import time
+import traceback
 from typing import Any, Protocol
 
 import gevent
@@ -20,6 +22,8 @@ from kici.agent.step_files import StepFiles
 from kici.agent.steps import GRACE_S, Commands, Interrupt, Outcome, inherited_environment
 from kici.contracts.wire.agent.jobs import JobDispatch
 from kici.shell.remove_tree import remove_tree
+
+_log = logging.getLogger("kici.agent")
 
 #: Cloning a big repository over a slow line.
 CHECKOUT_TIMEOUT_S = 1800.0
@@ -76,6 +80,10 @@ class JobRun:
         except OSError as failure:
             what = f": {failure.filename}" if failure.filename else ""
             state, error = "failed", f"agent: {failure.strerror or failure}{what}"
+        except Exception as bug:  # noqa: BLE001 - said aloud, below
+            # Ours. The job hears of it at once: a process that ends leaves it waiting.
+            _log.error("Internal error\n%s", self._redactor.text(traceback.format_exc()))
+            state, error = "failed", f"agent: internal error ({type(bug).__name__})"
         finally:
             gevent.kill(timer) if timer is not None else None
             survivors = self._commands.end_everything()
