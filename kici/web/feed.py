@@ -4,22 +4,24 @@ Owns: subscriptions and the tails of watched jobs. Told by: ``main`` (changes, t
 views (subscribe). Tells: the pool, which jobs are watched.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gevent.event import Event
 
 from kici.contracts.link.views import JobLogTail, LogWatch
+from kici.web.tails import Tails, fitting
 
 #: Streams at once: each holds one greenlet and one connection.
 MAX_STREAMS = 32
-#: Lines kept of a watched job, so that a page that is opened again shows something.
+#: Kept of a watched job, so that a page that is opened again shows something.
 TAIL_LINES = 500
-#: Tails kept after their last watcher left.
+TAIL_BYTES = 256 * 1024
+#: Jobs that this is kept of, whether anybody still watches them or not.
 MAX_TAILS = 16
-#: Entries a slow reader may lag behind before it is told that it missed some.
-BACKLOG = 1000
+#: What a slow reader may lag behind before it is told that it missed some.
+BACKLOG_LINES = 5000
+BACKLOG_BYTES = 512 * 1024
 
 
 class Full(Exception):
@@ -32,7 +34,7 @@ class Subscription:
     def __init__(self, job_id: str | None) -> None:
         self.job_id = job_id
         self.n_missed = 0
-        self._tails: deque[JobLogTail] = deque()
+        self._tails = Tails(BACKLOG_LINES, BACKLOG_BYTES)
         self._changed = Event()
 
     def wait(self, timeout_s: float) -> bool:
@@ -42,17 +44,14 @@ class Subscription:
         return changed
 
     def take_tails(self) -> list[JobLogTail]:
-        taken = list(self._tails)
-        self._tails.clear()
-        return taken
+        return self._tails.take()
 
     def wake(self) -> None:
         self._changed.set()
 
-    def push(self, tail: JobLogTail) -> None:
-        if len(self._tails) >= BACKLOG:
-            self.n_missed += len(self._tails.popleft().lines)
-        self._tails.append(tail)
+    def push(self, tail: JobLogTail, n_before: int = 0) -> None:
+        """``n_before`` lines were left out just before these."""
+        self.n_missed += n_before + self._tails.add(tail)
         self.wake()
 
 
@@ -60,7 +59,8 @@ class Feed:
     def __init__(self, watch: Callable[[LogWatch], None]) -> None:
         self._watch = watch
         self._subscriptions: set[Subscription] = set()
-        self._tails: dict[str, deque[JobLogTail]] = {}
+        #: By job id; who printed last is last.
+        self._tails: dict[str, Tails] = {}
 
     @property
     def n_streams(self) -> int:
@@ -89,10 +89,19 @@ class Feed:
 
     def log(self, tail: JobLogTail) -> None:
         """Lines of a watched job."""
-        self._remember(tail)
+        short, n_cut = fitting(tail, TAIL_LINES, TAIL_BYTES)
+        self._remember(short)
         for subscription in self._subscriptions:
             if subscription.job_id == tail.key.job_id:
-                subscription.push(tail)
+                subscription.push(short, n_cut)
+
+    def ended(self, job_id: str) -> None:
+        """Nobody opens its log here any more; who reads it has the rest already."""
+        self._tails.pop(job_id, None)
+
+    def remembered(self) -> set[str]:
+        """The jobs whose last lines are kept."""
+        return set(self._tails)
 
     def watch_again(self) -> None:
         """The pool is new and knows no watchers yet."""
@@ -107,9 +116,9 @@ class Feed:
             self._watch(LogWatch(job_ids=self._watched()))
 
     def _remember(self, tail: JobLogTail) -> None:
-        kept = self._tails.setdefault(tail.key.job_id, deque())
-        kept.append(tail)
-        while sum(len(known.lines) for known in kept) > TAIL_LINES and len(kept) > 1:
-            kept.popleft()
+        job_id = tail.key.job_id
+        kept = self._tails.pop(job_id, None) or Tails(TAIL_LINES, TAIL_BYTES)
+        kept.add(tail)
+        self._tails[job_id] = kept
         while len(self._tails) > MAX_TAILS:
             del self._tails[next(iter(self._tails))]

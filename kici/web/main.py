@@ -68,6 +68,7 @@ def take(desk: Desk, boot_id: str, received: Received) -> None:
         entry = entry_of(body, boot_id, now)
         if desk.history.add(entry):
             desk.tally.ended(entry)
+        desk.feed.ended(body.key.job_id)
     if isinstance(body, Hello) and received.sender == "pool":
         desk.feed.watch_again()
     desk.feed.changed()
