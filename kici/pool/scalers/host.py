@@ -85,9 +85,9 @@ class HostBackend:
 
     def reap(self, agent_id: str, grace_s: float) -> None:
         agent = self._agents.get(agent_id)
-        if agent is None or agent.reaped:
+        if agent is None or agent.grace_s is not None:
             return
-        agent.reaped = True
+        agent.grace_s = grace_s
         agent.killer = gevent.spawn(self._end, agent, grace_s)
 
     def found(self) -> Sequence[FoundAgent]:
@@ -160,7 +160,7 @@ class HostBackend:
         reason = find_binary(spec.label_set.binary_path, os.environ)
         if reason:
             raise ValueError(reason)
-        if agent.reaped:
+        if agent.grace_s is not None:
             raise ValueError("ended before its start")
         directory = agent.directory
         directory.make()
@@ -189,6 +189,9 @@ class HostBackend:
         started = agent.leader.started if agent.leader else ""
         agent.record = changed(agent.record, pid=process.pid, started=started)
         directory.write(agent.record)
+        if agent.grace_s is not None:
+            # Ordered since the fork, when nobody could find it.
+            agent.killer = gevent.spawn(self._end, agent, agent.grace_s)
         return process, holder
 
     def _watch_adopted(self, agent: HostAgent) -> None:

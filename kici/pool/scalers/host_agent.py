@@ -15,7 +15,8 @@ class HostAgent:
     def __init__(self, record: AgentRecord, directory: AgentDirectory) -> None:
         self.record, self.directory = record, directory
         self.leader: processes.Process | None = None
-        self.reaped = False
+        #: It is to end, within so many seconds.
+        self.grace_s: float | None = None
         self.watcher: gevent.Greenlet | None = None
         self.killer: gevent.Greenlet | None = None
         self._known: dict[int, processes.Process] = {}

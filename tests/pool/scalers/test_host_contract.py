@@ -2,13 +2,14 @@
 
 import os
 
+import gevent
 import pytest
 
 from kici.config.model import LabelSet, Scaler
 from kici.pool.scalers.base import LaunchSpec, nobody
 from kici.pool.scalers.host import HostBackend
 from kici.pool.scalers.host_record import AgentDirectory, AgentRecord
-from tests.pool.scalers.contract import BackendContract
+from tests.pool.scalers.contract import FINAL, GRACE_S, KILL_S, BackendContract
 from tests.support.waiting import until
 
 AGENT = '#!/bin/sh\n[ -n "$LIVES_S" ] && exec sleep "$LIVES_S"\nexec sleep 60\n'
@@ -18,6 +19,7 @@ class Bench:
     def __init__(self, directory):
         self.events = []
         self._state_dir = str(directory / "state")
+        self.agents_dir = directory / "state" / "agents"
         self._binary = directory / "agent.sh"
         self._binary.write_text(AGENT)
         self._binary.chmod(0o755)
@@ -74,3 +76,15 @@ class TestHostBackend(BackendContract):
         assert watching._leftovers._clearing == set()
         assert bench.make().found() == []
         until(lambda: not os.path.exists(directory.path))
+
+    @pytest.mark.parametrize("wait_s", [0.0, 0.001, 0.003, 0.006, 0.01, 0.02])
+    def test_a_reap_during_the_start_ends_it(self, bench, wait_s):
+        """From the fork on there is a process, and for some milliseconds nobody knows it."""
+        backend = bench.make()
+        for number in range(4):
+            agent = f"a{number}"
+            backend.launch(bench.spec(agent))
+            gevent.sleep(wait_s)
+            backend.reap(agent, 0.0)
+            until(lambda one=agent: {*FINAL} & {*self.kinds(bench, one)}, GRACE_S + KILL_S)
+        assert os.listdir(bench.agents_dir) == []
