@@ -17,6 +17,7 @@ from kici.pool.ledger_file import (
     Cap,
     LedgerBroken,
     Reservation,
+    exists,
     ledger_directory,
     locked,
 )
@@ -79,7 +80,7 @@ class Ledger:
     def reap(self, pool: str) -> int:
         """Drop rows of dead processes and earlier boots; how many there were."""
         path = self._path(pool)
-        if not path.exists():
+        if not exists(path):
             return 0
         with locked(path.with_suffix(".lock"), self._wall):
             book = self._read(path, None)
@@ -100,7 +101,7 @@ class Ledger:
 
     def _remove(self, pool: str, which: Callable[[Reservation], bool]) -> None:
         try:
-            if not self._path(pool).exists():
+            if not exists(self._path(pool)):
                 return
             with self._opened(pool, None) as book:
                 book.reservations = [

@@ -3,12 +3,12 @@ reference's format, guarded by a lock directory. Waiting uses ``time.sleep``, wh
 greenlets run in the pool process.
 """
 
+import contextlib
 import os
 import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -48,7 +48,7 @@ class Book(msgspec.Struct, rename="camel"):
     reservations: list[Reservation]
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(lock: Path, wall: Callable[[], float]) -> Iterator[None]:
     delay = LOCK_DELAY_S
     for _ in range(LOCK_ATTEMPTS):
@@ -67,7 +67,9 @@ def locked(lock: Path, wall: Callable[[], float]) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.rmdir()
+        # Gone when another process took it over: the clock stepped, the machine was suspended.
+        with contextlib.suppress(FileNotFoundError):
+            lock.rmdir()
 
 
 def _is_stale(lock: Path, wall: Callable[[], float]) -> bool:
@@ -79,6 +81,14 @@ def _is_stale(lock: Path, wall: Callable[[], float]) -> bool:
     except OSError:
         return False
     return True
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file; a name that none can have breaks the ledger."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise LedgerBroken(f"{path}: {error}") from error
 
 
 def ledger_directory(chosen: str | None) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from kici.config.model import ResourceCap, ResourceSpec
 from kici.pool.ledger import Ledger
-from kici.pool.ledger_file import LedgerBroken
+from kici.pool.ledger_file import LedgerBroken, locked
 
 CAP = ResourceCap(max_cpu=4, max_memory_bytes=4 * 2**30)
 TWO = ResourceSpec(cpus=2)
@@ -126,6 +126,15 @@ def test_old_lock_is_taken_over_and_a_young_one_is_waited_for(directory):
     assert not lock.exists()
 
 
+# S60
+def test_a_lock_that_was_taken_from_us_is_no_error(directory):
+    """The clock stepped, or the machine was suspended: another process took it over."""
+    directory.mkdir()
+    with locked(directory / "pool.lock", time.time):
+        (directory / "pool.lock").rmdir()
+    assert ledger(directory).reserve("pool", CAP, "a1", TWO) == ""
+
+
 def test_lock_that_is_never_released_is_an_error(directory, monkeypatch):
     monkeypatch.setattr("kici.pool.ledger_file.LOCK_ATTEMPTS", 3)
     (directory / "pool.lock").mkdir(parents=True)
@@ -185,6 +194,16 @@ def test_shares_of_agents_that_outlived_us_are_claimed_again(directory):
 def test_name_that_leaves_the_directory_is_refused(directory, name):
     with pytest.raises(LedgerBroken):
         ledger(directory).reserve(name, CAP, "a1", TWO)
+
+
+def test_a_name_that_is_too_long_for_a_file_breaks_this_pool_only(directory):
+    one, name = ledger(directory), "x" * 300
+    with pytest.raises(LedgerBroken):
+        one.reserve(name, CAP, "a1", TWO)
+    with pytest.raises(LedgerBroken):
+        one.reap(name)
+    one.release(name, "a1")
+    one.release_all([name])
 
 
 # S53 S59
