@@ -14,7 +14,7 @@ _HEX64 = r"(?<!sha256:)(?<![0-9A-Za-z])[0-9a-fA-F]{64}(?![0-9A-Za-z])"
 _PATTERN = re.compile(
     r"(?P<agent>kat_)[0-9A-Za-z_-]+"
     r"|(?P<join>kici_join_v\d+)\.[\w.~+/=-]+"
-    r"|(?P<url>://)[^/\s\"'<>@]+@"
+    r"|(?P<url>://)[^/\s\"'<>]+@"
     # The scheme is kept: it is what one looks for in a log.
     r"|(?P<header>(?i:(?:proxy-)?authorization)(?:\\?[\"'])?\s*[:=]\s*(?:\\?[\"'])?"
     r"(?:(?i:bearer|basic|token|digest)\s+)?)[^\s\"'\\,;}&]+"

@@ -4,6 +4,7 @@ Only the writer and the ticker send after the handshake, so that a coordinator t
 read stops this connection's greenlets and nobody else's.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -34,6 +35,8 @@ from kici.protocol.peer_actions import (
 from kici.protocol.peer_link import leaving
 from kici.protocol.peer_session import PeerSession
 from kici.shell.websocket_client import ClientConnection, Disconnected
+
+log = logging.getLogger("kici.peer")
 
 #: A close handshake of ours may take this long (4.14).
 CLOSE_TIMEOUT_S = 5.0
@@ -120,9 +123,12 @@ class Connection:
         frame = self._desk.report(key)
         if frame is None:
             return True
+        if not self.send(frame):
+            return False
+        # From here on its receipt is due: a large report may be minutes on a slow line.
         self.session.link.reported(key.run_id, key.job_id, time.monotonic())
         self._timer.set()
-        return self.send(frame)
+        return True
 
     def send_ping(self) -> bool:
         if not self._outflow.wants_ping():
@@ -139,12 +145,20 @@ class Connection:
     def _read(self) -> tuple[int, str]:
         try:
             while self.session.state is not ConnectionState.DISCONNECTED:
-                frame = self._socket.receive()
-                self._perform(self.session.receive(frame, time.monotonic()))
+                self._perform(self._heard(self._socket.receive()))
                 self._timer.set()
         except Disconnected as error:
             return self._ended or (error.code, error.reason)
         return self._ended or (1006, "")
+
+    def _heard(self, frame: bytes) -> Actions:
+        """What the session makes of ``frame``. A bug there may cost this connection, which is
+        dialled again after a pause, and never the jobs of all other coordinators."""
+        try:
+            return self.session.receive(frame, time.monotonic())
+        except Exception:  # noqa: BLE001 (whatever a coordinator can provoke)
+            log.critical("Message of a coordinator broke its session", exc_info=True)
+            return [Close(1000, "Internal error")]
 
     def _tick(self) -> None:
         while self.session.state is not ConnectionState.DISCONNECTED:
@@ -233,10 +247,9 @@ class Connection:
         self._credentials.refused(refused.reason, self._tried)
         self._ended = (4001, refused.reason)
         try:
-            while True:
-                self._socket.receive(_REFUSAL_CLOSE_S)
-        except TimeoutError:
-            return
+            with gevent.Timeout(_REFUSAL_CLOSE_S, False):
+                while True:
+                    self._socket.receive()
         except Disconnected as closed:
             if closed.code >= 4000:
                 self._ended = (closed.code, refused.reason)

@@ -145,15 +145,19 @@ class Outbox:
         """Delete concluded records past their age; whoever waits for them is told."""
         oldest = self._wall() - self._max_age_s
         stale = [r.key for r in list(self._records.values()) if not r.state_open and r.at < oldest]
+        pruned = []
         for key in stale:
-            self.forget(key)
-        if stale:
-            self.n_expired += len(stale)
-            ids = [key.job_id for key in stale[:20]]
-            log.warning(
-                "Pruned stale outbox records past TTL", extra={"count": len(stale), "jobIds": ids}
-            )
-        return stale
+            try:
+                self.forget(key)
+                pruned.append(key)
+            except OSError as error:
+                log.error("Stale outbox record cannot be deleted", extra={"error": str(error)})
+                break  # the next would fail as well; they are tried again
+        if pruned:
+            self.n_expired += len(pruned)
+            fields = {"count": len(pruned), "jobIds": [key.job_id for key in pruned[:20]]}
+            log.warning("Pruned stale outbox records past TTL", extra=fields)
+        return pruned
 
     def confirmed_key(self, url: str, run_id: str, job_id: str) -> JobKey:
         """The key a receipt on ``url`` means: its own, or that of an orphan it delivers."""

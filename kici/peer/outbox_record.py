@@ -123,6 +123,8 @@ def decode_open_name(name: str, urls: Mapping[str, str]) -> "Content":
 def _safe(text: str) -> str:
     name = quote(text, safe="") if _UNSAFE.search(text) else text
     name = name.replace("~", "%7E")
+    if not _PLAIN.fullmatch(name):
+        name = name.replace("_", "%5F")  # two of them part the ids of a name
     if len(name) <= _MAX_ID_BYTES:
         return name
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

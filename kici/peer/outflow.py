@@ -193,7 +193,9 @@ class Outflow:
             return self._markers.popleft()
         if not self._queue:
             dropped = self._spool.drop(self._url)
-            if not self._spool.is_full:
+            # Another coordinator's backlog may keep the spool full: what is held back for ours
+            # is given back at the latest when nothing of ours is in it.
+            if not (self._spool.is_full and self._spool.holds(self._url)):
                 self._release()
             return dropped
         frame, credit = self._queue.popleft()

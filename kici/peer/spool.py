@@ -113,7 +113,7 @@ class Spool:
             log.error("Log spool cannot be written", extra={"error": str(error)})
             return False
         for frame, record in zip(frames, records, strict=True):
-            self._count(frame, len(record))
+            self._count(frame.key, len(record))
         return True
 
     def finish(self, key: JobKey) -> list[Frame]:
@@ -160,22 +160,25 @@ class Spool:
             queue.close()
 
     def _recount(self, queue: Segments) -> None:
-        """What an earlier process left; a file that is no spool file is given up."""
+        """What an earlier process left. A file that a power cut left damaged is given up: what
+        is counted must be there, or a terminal report would wait for it for ever."""
         try:
-            for record in queue.scan():
-                self._count(_frame.decode(record), len(record))
-        except (msgspec.DecodeError, OSError) as error:
+            found = [(_frame.decode(record).key, len(record)) for record in queue.scan()]
+        except (msgspec.MsgspecError, ValueError, OSError) as error:
             log.error("Log spool cannot be read, its lines are lost", extra={"error": str(error)})
             queue.clear()
+            return
+        for key, n_bytes in found:
+            self._count(key, n_bytes)
 
     def _write(self, frame: Frame) -> None:
         record = msgspec.msgpack.encode(frame)
         self._queues[frame.owner].append(record)
-        self._count(frame, len(record))
+        self._count(frame.key, len(record))
 
-    def _count(self, frame: Frame, n_bytes: int) -> None:
+    def _count(self, key: JobKey, n_bytes: int) -> None:
         self.n_bytes += n_bytes
-        self._pending[frame.key] += 1
+        self._pending[key] += 1
 
     def _lose(self, frame: Frame) -> None:
         if frame.n_lines == 0:

@@ -17,7 +17,7 @@ from kici.contracts.wire.peer.heartbeat import (
 
 #: From this coordinator version on a gate belongs to a label set, not to a backend (P33).
 GATES_PER_SET = (0, 9, 0)
-_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
+_VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?")
 
 
 class Advert(msgspec.Struct, frozen=True, kw_only=True):

@@ -73,7 +73,7 @@ class LogCollection:
         if max(map(len, (request.message_id, *selection.agent_ids))) > MAX_NAME_CHARS:
             return _error(request.message_id, TOO_LONG)
         self._message_id, self._seq, self.deadline = request.message_id, 0, now + WITHIN_S
-        hours = min(max(float(request.log_window_hours), 0.0), MAX_HOURS)
+        hours = float(min(max(request.log_window_hours, 0), MAX_HOURS))
         agent_ids = None if selection.all else tuple(dict.fromkeys(selection.agent_ids))
         return Collect(request.message_id, hours, agent_ids)
 

@@ -57,7 +57,7 @@ class PeerJoin:
         """The first frame; whatever is no hello is ignored (P14)."""
         try:
             hello = _hello.decode(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return []
         try:
             spki = handshake.decode_key(hello.ephemeral_public_key)
@@ -94,7 +94,7 @@ class PeerJoin:
             return []
         try:
             answer = _response.decode(plain)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return []
         if not answer.accepted:
             return self._refused(answer.reason or "no reason given")

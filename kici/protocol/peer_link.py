@@ -192,6 +192,8 @@ class PeerLink:
             return self._decline(message, "Loop detected")
         if len(message.tried_connections) >= message.max_hops:
             return self._decline(message, "Max hops exceeded")
+        if not (message.run_id and message.job_id):
+            return self._decline(message, "Invalid job.reroute: runId or jobId is empty")
         return [Offered(message.run_id, message.job_id, message.message_id, plain)]
 
     def _decline(self, message: JobReroute, reason: str) -> Actions:

@@ -6,6 +6,8 @@ from kici.protocol.machine import Actions, Note, Tell
 
 #: The coordinator's deadline for its answer; afterwards the next heartbeat asks again.
 ANSWER_WITHIN_S = 10.0
+#: Larger numbers are nonsense, and no processes' link carries them.
+MAX_NUMBER = 2**53
 
 
 class SettingsPull:
@@ -28,11 +30,11 @@ class SettingsPull:
         if answer.message_id != self._asked:
             return []
         self._asked = None
-        if answer.version <= self.version:
+        if not self.version < answer.version <= MAX_NUMBER:
             return []
         self.version = int(answer.version)
         ttl = answer.settings.agent_token_ttl_ms
-        if ttl is None or ttl <= 0:
+        if ttl is None or not 0 < ttl <= MAX_NUMBER:
             return []
         text = "Pulled cluster settings from leader; worker-spawned agents now use this TTL"
         fields = {"version": self.version, "agentTokenTtlMs": int(ttl)}

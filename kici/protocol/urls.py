@@ -16,8 +16,9 @@ _USER_INFO = re.compile(r"(?:(?<=//)|\A(?![^/\s]*//))[^/\s]*@")
 
 
 def shown_url(url: str) -> str:
-    """``url`` without user name and password, for logs, pages and errors."""
-    return _USER_INFO.sub("", url)
+    """``url`` without user name, password and query, for logs, pages and errors."""
+    shown, query, _ = _USER_INFO.sub("", url).partition("?")
+    return shown + ("?***" if query else "")
 
 
 def check_url(url: str, schemes: tuple[str, ...]) -> str:

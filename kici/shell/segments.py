@@ -7,7 +7,7 @@ each file's first bytes, so that a restart does not repeat what was taken.
 import contextlib
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kici.shell.durable import PRIVATE_FILE
@@ -89,20 +89,18 @@ class Segments:
         with contextlib.suppress(OSError):  # then a restart repeats it
             os.pwrite(self._reader, _POSITION.pack(self._position), 0)
 
-    def scan(self) -> list[bytes]:
+    def scan(self) -> Iterator[bytes]:
         """Every record, for the counts after a restart; reads one file at a time."""
-        records: list[bytes] = []
         for number in self._numbers:
             data = self._path(number).read_bytes()
             position = max(int.from_bytes(data[: _POSITION.size], "big"), _POSITION.size)
             while position + _LENGTH.size <= len(data):
                 (length,) = _LENGTH.unpack_from(data, position)
                 position += _LENGTH.size
-                if position + length > len(data):
+                if not 0 < length <= len(data) - position:
                     break
-                records.append(data[position : position + length])
+                yield data[position : position + length]
                 position += length
-        return records
 
     def clear(self) -> None:
         """Delete everything."""
@@ -134,6 +132,8 @@ class Segments:
         if len(head) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack(head)
+        if length == 0:
+            return None  # what a power cut leaves of the last writes
         record = os.pread(self._reader, length, position + _LENGTH.size)
         return record if len(record) == length else None
 

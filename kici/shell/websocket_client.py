@@ -23,6 +23,8 @@ __all__ = ["ClientConnection", "ConnectFailed", "Disconnected", "connect"]
 
 #: Read this much at once.
 _RECV_BYTES = 64 * 1024
+#: A server that sends without a pause would never let another greenlet run.
+_YIELD_EVERY = 64
 
 
 def connect(url: str, *, timeout_s: float, max_size: int) -> "ClientConnection":
@@ -64,6 +66,7 @@ class ClientConnection(ClientSending):
         self._messages: deque[bytes] = deque()
         self._fragments: list[bytes] = []
         self._read_lock = BoundedSemaphore()
+        self._n_calls = 0
         #: Given PING or PONG by the reading greenlet; must not block or raise.
         self.on_control: Callable[[Opcode], None] | None = None
 
@@ -85,6 +88,7 @@ class ClientConnection(ClientSending):
 
     def receive(self, timeout_s: float | None = None) -> bytes:
         """The next message. Raises ``Disconnected``, or ``TimeoutError`` (nothing is lost)."""
+        self._give_way()
         if self._messages:
             return self._messages.popleft()
         timeout = gevent.Timeout.start_new(timeout_s)
@@ -123,6 +127,7 @@ class ClientConnection(ClientSending):
 
     def _pump(self) -> None:
         """One read from the socket, and everything that follows from it."""
+        self._give_way()
         try:
             data = self._socket.recv(_RECV_BYTES)
         except (OSError, ValueError) as error:
@@ -136,6 +141,11 @@ class ClientConnection(ClientSending):
         with contextlib.suppress(Disconnected):
             self._flush()
         self._notice_end(at_eof=not data)
+
+    def _give_way(self) -> None:
+        self._n_calls += 1
+        if self._n_calls % _YIELD_EVERY == 0:
+            gevent.sleep(0)
 
     def _take_events(self) -> None:
         for frame in self._protocol.events_received():

@@ -11,6 +11,7 @@ import pytest
 from kici.contracts.link import JobKey
 from kici.peer import outbox_record
 from kici.peer.outbox import Outbox
+from kici.protocol.offer_actions import failed
 from kici.shell import durable
 
 URL = "ws://coordinator.internal:4000"
@@ -267,6 +268,34 @@ def test_records_past_their_age_are_deleted_at_start_and_while_running(make, tmp
     outbox.conclude(KEY, FRAME)
     clock.now += 86401
     assert make().concluded(URL) == []
+
+
+# P57
+def test_a_disk_that_keeps_a_stale_record_ends_nothing(make, clock, monkeypatch):
+    def read_only(path):
+        raise OSError(30, "Read-only file system")
+
+    outbox, discard = make(), durable.discard
+    outbox.conclude(KEY, FRAME)
+    clock.now += 86401
+    monkeypatch.setattr(durable, "discard", read_only)
+    assert outbox.prune() == []
+    assert make().concluded(URL) == [KEY]
+    monkeypatch.setattr(durable, "discard", discard)
+    assert outbox.prune() == [KEY]
+
+
+# P49
+def test_ids_that_look_like_one_name_have_records_of_their_own(make):
+    outbox = make()
+    one = JobKey(owner=URL, run_id="x__y", job_id="z")
+    two = JobKey(owner=URL, run_id="x", job_id="y__z")
+    three = JobKey(owner=URL, run_id="x_", job_id="z")
+    four = JobKey(owner=URL, run_id="x", job_id="_z")
+    for key in (one, two, three, four):
+        outbox.conclude(key, failed(key, key.job_id, 1))
+    for key in (one, two, three, four):
+        assert make().message(key) == failed(key, key.job_id, 1)
 
 
 # P58

@@ -160,6 +160,25 @@ def test_a_slow_coordinator_with_a_full_spool_holds_credit_back_and_loses_nothin
     assert sum(refunds) == (n_put + 1) * 50_000
 
 
+# P10, P63
+def test_what_one_coordinator_has_not_fetched_holds_back_no_other_s_credit(make):
+    """The bound is for all together: full of B's backlog, A's credit must come back."""
+    refunds, spool = [], make(100_000)
+    away, slow = Outflow(B, spool, lambda n: None), Outflow(A, spool, refunds.append)
+    big = "x" * 50_000
+    while not spool.is_full:
+        away.put(frame(big, B), 50_000)
+    slow.connected = True
+    n_put = 0
+    while slow._withheld == 0:
+        slow.put(frame(big), 50_000)
+        n_put += 1
+    while slow.first() is not None:
+        slow.sent(0.0)
+    assert spool.is_full
+    assert sum(refunds) == n_put * 50_000
+
+
 def test_step_updates_are_kept_beyond_the_bound(make):
     spool = make(0)
     outflow = Outflow(A, spool, lambda n: None)
@@ -177,6 +196,35 @@ def test_what_is_no_spool_file_does_not_prevent_the_start(make, tmp_path):
     assert again.first(A) is None
     assert again.append(frame("two"))
     assert drain(again) == ["two"]
+
+
+def zeros(data):
+    return data + bytes(64)
+
+
+def broken_text(data):
+    at = data.rfind(b"ws://a")
+    return data[:at] + b"\xff" + data[at + 1 :]
+
+
+def half(data):
+    return data[:-3]
+
+
+# P63
+@pytest.mark.parametrize(("damage", "left"), [(zeros, 3), (half, 2), (broken_text, 0)])
+def test_a_file_that_a_power_cut_damaged_leaves_no_job_waiting(make, tmp_path, damage, left):
+    spool = make()
+    for number in range(3):
+        spool.append(frame(f"a{number}"))
+    (path,) = (tmp_path / "spool").iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    again = make()
+    assert again.pending(frame("").key) == left
+    assert drain(again) == [f"a{number}" for number in range(left)]
+    assert (again.pending(frame("").key), again.n_bytes) == (0, 0)
+    assert again.append(frame("later"))
+    assert drain(again) == ["later"]
 
 
 def texts_of(outflow, now=0.0):

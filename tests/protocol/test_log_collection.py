@@ -70,7 +70,10 @@ def test_names_that_would_be_repeated_for_ever_are_refused(message_id, agent_id)
     assert (refused.message_id, refused.message) == (message_id, log_collection.TOO_LONG)
 
 
-@pytest.mark.parametrize(("hours", "window"), [(-3, 0.0), (0.5, 0.5), (10**12, 24 * 366.0)])
+@pytest.mark.parametrize(
+    ("hours", "window"),
+    [(-3, 0.0), (0.5, 0.5), (10**12, 24 * 366.0), (10**400, 24 * 366.0)],
+)
 def test_the_window_is_bounded(hours, window):
     asked = LogCollection().asked(request(hours=hours), 0.0)
     assert asked.hours == window

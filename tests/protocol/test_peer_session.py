@@ -130,6 +130,49 @@ def test_what_is_no_hello_is_ignored(pair, frame):
     pair.greet(future=[1])
 
 
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+# P14, P68
+def test_nothing_that_is_nested_deeply_breaks_a_session(pair):
+    hello = json.dumps(pair.hello(x=0)).replace('"x": 0', f'"x": {DEEP}')
+    assert pair.session.receive(hello.encode(), 0) == []
+    pair.greet()
+    pair.authenticate()
+    assert pair.say(f'{{"type":"peer.auth.response","accepted":true,"x":{DEEP}}}'.encode()) == []
+    assert pair.say({"type": "peer.auth.response", "accepted": True, "instanceId": "c"})
+
+
+# P68
+@pytest.mark.parametrize("version", ["1" * 5000 + ".0", "0." + "9" * 5000, "v", ""])
+def test_an_odd_version_of_a_coordinator_is_no_error(pair, version):
+    assert any(isinstance(action, Joined) for action in pair.join(version))
+    assert pair.session.state is ConnectionState.CONNECTED
+
+
+# P36, P68
+@pytest.mark.parametrize(
+    "odd",
+    [{"version": 1e30}, {"version": 10**30}, {"settings": {"agentTokenTtlMs": 1e30}},
+     {"settings": {"agentTokenTtlMs": 10**400}}, {"settings": {"agentTokenTtlMs": -1}}],
+)  # fmt: skip
+def test_settings_beyond_all_reason_are_ignored(pair, odd):
+    pair.join()
+    beat = {"type": "peer.heartbeat", "instanceId": "c", "clusterSettingsVersion": 5}
+    (ask,) = pair.sent(pair.say(beat))
+    answer = {"type": "peer.clusterSettings.response", "version": 5, "settings": {}}
+    assert pair.say(answer | odd | {"messageId": ask["messageId"]}) == []
+
+
+# P42
+@pytest.mark.parametrize("empty", ["runId", "jobId"])
+def test_an_offer_without_a_name_is_refused(pair, empty):
+    pair.join()
+    offer = reroute("j", "r") | {empty: ""}
+    (answer,) = pair.sent(pair.say(offer))
+    assert (answer["accepted"], answer["type"]) == (False, "job.reroute.ack")
+
+
 @pytest.mark.parametrize("bad", [{"ephemeralPublicKey": "AAAA"}, {"nonce": "AAAA"}])
 def test_a_hello_with_unusable_keys_ends_the_attempt(pair, bad):
     (closed,) = pair.session.receive(json.dumps(pair.hello(**bad)).encode(), 0)

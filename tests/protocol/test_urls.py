@@ -56,6 +56,7 @@ def test_shown_url_hides_user_and_password():
     assert shown_url("wss://me:pass@h:1/ws/peer") == "wss://h:1/ws/peer"
     assert shown_url("ws://me:p@ss@h:1") == "ws://h:1"
     assert shown_url("ws://h:1/a@b") == "ws://h:1/a@b"
+    assert shown_url("wss://h/kici?token=abc") == "wss://h/kici?***"
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,26 @@ def test_binary_and_fragmented_messages_are_received(dialled, server):
     assert dialled.receive(5) == b"one two"
 
 
+def test_a_server_that_never_pauses_lets_other_greenlets_run(dialled, server):
+    n_messages, turns = 20_000, []
+
+    def others():
+        while True:
+            turns.append(1)
+            gevent.sleep(0)
+
+    dialled.send_text("ready")
+    dialled.receive(5)
+    flood = b"\x81\x04junk" * n_messages
+    sending = gevent.spawn(server.raw.sendall, flood)
+    beside = gevent.spawn(others)
+    for _ in range(n_messages):
+        assert dialled.receive(5) == b"junk"
+    sending.get(timeout=5)
+    beside.kill()
+    assert len(turns) > n_messages / 100
+
+
 # P5
 def test_the_largest_message_passes_both_ways(dialled):
     big = b"x" * LIMIT
