@@ -3,12 +3,12 @@ reference's format, guarded by a lock directory. Waiting uses ``time.sleep``, wh
 greenlets run in the pool process.
 """
 
-import contextlib
 import os
 import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -48,7 +48,7 @@ class Book(msgspec.Struct, rename="camel"):
     reservations: list[Reservation]
 
 
-@contextlib.contextmanager
+@contextmanager
 def locked(lock: Path, wall: Callable[[], float]) -> Iterator[None]:
     delay = LOCK_DELAY_S
     for _ in range(LOCK_ATTEMPTS):
@@ -67,9 +67,16 @@ def locked(lock: Path, wall: Callable[[], float]) -> Iterator[None]:
     try:
         yield
     finally:
-        # Gone when another process took it over: the clock stepped, the machine was suspended.
-        with contextlib.suppress(FileNotFoundError):
-            lock.rmdir()
+        _unlock(lock)
+
+
+def _unlock(lock: Path) -> None:
+    try:
+        lock.rmdir()
+    except FileNotFoundError:
+        return  # another process took it over: the clock stepped, the machine was suspended
+    except OSError as error:
+        raise LedgerBroken(f"{lock}: {error}") from error
 
 
 def _is_stale(lock: Path, wall: Callable[[], float]) -> bool:

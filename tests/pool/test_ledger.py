@@ -135,6 +135,12 @@ def test_a_lock_that_was_taken_from_us_is_no_error(directory):
     assert ledger(directory).reserve("pool", CAP, "a1", TWO) == ""
 
 
+def test_a_lock_that_cannot_be_given_back_breaks_the_ledger(directory):
+    directory.mkdir()
+    with pytest.raises(LedgerBroken), locked(directory / "pool.lock", time.time):
+        (directory / "pool.lock" / "strange").touch()
+
+
 def test_lock_that_is_never_released_is_an_error(directory, monkeypatch):
     monkeypatch.setattr("kici.pool.ledger_file.LOCK_ATTEMPTS", 3)
     (directory / "pool.lock").mkdir(parents=True)
