@@ -205,12 +205,11 @@ class Fleet:
             refusal = self.shares.reserve(scaler.machine_pool, action.agent_id, action.requests)
         except LedgerBroken as error:
             refusal, broken = str(error), True
-        wanted = self._reserving.pop(action.agent_id)
-        if refusal:
-            self._tell(LedgerRefused(action.agent_id, refusal, broken))
-            return
-        if not wanted:
+        # First: of an agent that it stops the core waits for the end, whatever else is said.
+        if not self._reserving.pop(action.agent_id):
             self._fail(action.agent_id, "stopped before it was started")
+        elif refusal:
+            self._tell(LedgerRefused(action.agent_id, refusal, broken))
         else:
             self._launch(action, scaler)
 

@@ -4,10 +4,10 @@ import gevent
 import msgspec
 import pytest
 
-from kici.config.model import LabelSet, ResourceSpec, Scaler, ScalerConfig
+from kici.config.model import LabelSet, MachinePool, ResourceCap, ResourceSpec, Scaler, ScalerConfig
 from kici.pool import fleet, scalers
 from kici.pool.actions import LaunchAgent, ReapAgent
-from kici.pool.events import AgentsFound, AgentsSought, BackendReported
+from kici.pool.events import AgentsFound, AgentsSought, BackendReported, LedgerRefused
 from kici.pool.fleet import Fleet
 from kici.pool.scalers.base import EventKind, LaunchSpec
 from kici.pool.scalers.fake import FakeBackend
@@ -160,3 +160,24 @@ def test_one_is_looked_after_across_a_reload_that_does_not_name_it(left, made):
     assert "boxes" in left._backends
     reap_and_retire(left)
     assert made().told[0] == AgentsSought(["others"], True)
+
+
+def test_an_agent_that_is_stopped_while_its_share_is_refused_is_reported(made):
+    """The core ignores a refusal for an agent that it stops: only its end frees the slot."""
+    pool = MachinePool(name="shared", cap=ResourceCap(max_cpu=1))
+    one = made()
+    scaler = msgspec.structs.replace(boxes(), machine_pool="shared")
+    one.configure(ScalerConfig(scalers=(scaler,), machine_pools=(pool,)))
+    too_much = ResourceSpec(cpus=2)
+    for agent_id in ("a1", "a2"):
+        one.launch(
+            LaunchAgent(
+                agent_id=agent_id, scaler="boxes", label_set=0, requests=too_much, limits=too_much
+            )
+        )
+    one.reap(ReapAgent(agent_id="a1", scaler="boxes", grace_s=0.0))
+    until(lambda: [event for event in one.told if isinstance(event, LedgerRefused)])
+    refused = [event.agent_id for event in one.told if isinstance(event, LedgerRefused)]
+    assert refused == ["a2"]
+    (stopped,) = reported(one, EventKind.FAILED)
+    assert (stopped.agent_id, stopped.detail) == ("a1", "stopped before it was started")
