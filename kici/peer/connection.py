@@ -110,6 +110,10 @@ class Connection:
             self._perform(self.session.relay(leaving(instance_id)))
         self._socket.close(1000, "Client disconnect", timeout_s)
 
+    def rejoin(self) -> None:
+        """End it; its owner dials again."""
+        self._close(Close(1000, "Joining anew"))
+
     # --- for the writer (writer.Way) ---------------------------------------------------
 
     @property

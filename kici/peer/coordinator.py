@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 
+import gevent
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from gevent.event import Event
@@ -115,6 +116,11 @@ class Coordinator:
         self._redial.accepted()
         self._connected_at = time.time()
 
+    def rejoin(self) -> None:
+        """Close what is open and dial again."""
+        if self._connection is not None:
+            gevent.spawn(self._connection.rejoin)
+
     def leave(self, timeout_s: float) -> None:
         """Say goodbye and close; ``run`` ends."""
         self._leaving = True
@@ -130,7 +136,11 @@ class Coordinator:
             if self._leaving:
                 self._move(ConnectionState.DISCONNECTED, "leaving")
                 return
+            if ending.duplicate:
+                self._desk.part(self.url)
             self._wait_after(ending)
+            while not self._leaving and self._desk.has_twin(self.url):
+                self._wait(DUPLICATE_RETRY_S)
 
     def publish(self) -> None:
         self._shared.publisher.publish(f"peer {self._index}", self.view())
@@ -209,11 +219,15 @@ class Coordinator:
         log.info("Scheduling peer reconnect", extra=fields)
         self._next_attempt_at = time.time() + delay_s
         self._move(ConnectionState.DISCONNECTED, error)
-        deadline = time.monotonic() + delay_s
+        self._wait(delay_s)
+        self._next_attempt_at = None
+
+    def _wait(self, seconds: float) -> None:
+        """``seconds``, or until we leave."""
+        deadline = time.monotonic() + seconds
         while not self._leaving and (left := deadline - time.monotonic()) > 0:
             self._wake.wait(left)
             self._wake.clear()
-        self._next_attempt_at = None
 
     def _move(self, state: ConnectionState, reason: str = "") -> None:
         if state is not self.state:

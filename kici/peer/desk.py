@@ -58,6 +58,8 @@ class PeerDesk:
         self._publisher = publisher
         self._started_at = time.monotonic()
         self._coordinators = coordinators
+        #: URL -> the coordinator met there that another URL leads to as well.
+        self._twins: dict[str, str | None] = {}
         self._collections = collections
         self.relaying = Relaying(shell, offers, coordinators)
         stored = partial(self.say_outbox, to_pool=False)
@@ -95,9 +97,25 @@ class PeerDesk:
             if other.url != url and other.connected and same:
                 fields = {"url": url, "first": other.url, "coordinatorId": joined.coordinator_id}
                 log.warning("Two URLs lead to one coordinator; the second is dropped", extra=fields)
+                self._twins[url] = joined.coordinator_id
                 return False
+        self._twins.pop(url, None)
         self._coordinators[url].joined(joined)
         return True
+
+    def part(self, url: str) -> None:
+        """Whichever of two connections ends, a reference coordinator counts this worker as gone
+        and never reads the other one again (3.10); ours has closed the first. So it joins anew."""
+        for other in self._coordinators.values():
+            if other.url != url and other.coordinator_id == self._twins.get(url):
+                other.rejoin()
+
+    def has_twin(self, url: str) -> bool:
+        twin = self._twins.get(url)
+        return twin is not None and any(
+            other.url != url and other.connected and other.coordinator_id == twin
+            for other in self._coordinators.values()
+        )
 
     def replay(self, url: str, coordinator_id: str | None) -> None:
         """Every concluded record of ``url`` is sent (again), after the job's logs (P54, P55)."""

@@ -24,6 +24,12 @@ class Desk(Protocol):
     def joined(self, url: str, joined: Joined) -> bool:
         """False when this coordinator is already connected under another URL."""
 
+    def part(self, url: str) -> None:
+        """The connection that ``joined`` refused is closed."""
+
+    def has_twin(self, url: str) -> bool:
+        """Whether the coordinator that was met at ``url`` is connected under another URL."""
+
 
 class Ending(msgspec.Struct, frozen=True):
     """How an attempt ended; ``code`` 0 means: no socket was ever open."""

@@ -398,18 +398,24 @@ def test_noise_is_dropped_and_questions_are_answered(tmp_path, coordinator):
         assert worker.wait_closed().code == 1000
 
 
-def test_the_second_url_of_one_coordinator_is_dropped(tmp_path, coordinator):
+# P10
+def test_the_second_url_of_one_coordinator_is_dropped_and_the_first_joins_anew(
+    tmp_path, coordinator
+):
+    """To a reference coordinator the first is dead when the second is closed (3.10)."""
     keep_credential(tmp_path)
     with (
         ScriptedCoordinator() as twin,
         PeerChild(tmp_path, [coordinator.url, twin.url]) as peer,
     ):
-        coordinator.join()
-        worker = twin.accept()
-        worker.handshake()
-        worker.welcome()
-        assert worker.wait_closed().reason == "Duplicate coordinator"
+        first = coordinator.join()
+        second = twin.accept()
+        second.handshake()
+        second.welcome()
+        assert second.wait_closed().reason == "Duplicate coordinator"
         peer.wait_log("Two URLs lead to one coordinator")
+        assert first.wait_closed().code == 1000
+        coordinator.join()
 
 
 def test_a_peer_whose_data_directory_is_unusable_says_why_and_gives_up(tmp_path):
