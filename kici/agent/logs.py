@@ -43,6 +43,12 @@ class LineSplitter:
         rest, self._rest = self._rest, b""
         return self._lines(rest) if rest else []
 
+    def give_up(self) -> list[str]:
+        """As much of the last line as cannot be the beginning of a secret: its end is lost."""
+        masked, self._rest = self._redactor.mask(self._rest), b""
+        shown = masked[: max(len(masked) - self._redactor.longest, 0)]
+        return _pieces(shown.decode("utf-8", "replace")) if shown else []
+
     @property
     def _limit(self) -> int:
         return MAX_LINE + self._redactor.longest
@@ -97,7 +103,7 @@ class StepLog:
         self.n_bytes += len(data)
         self._add(stream, self._splitters[stream].feed(data), now)
         if over > 0:
-            self._end_streams(now)
+            self._end_streams(now, cut=True)
             self._truncated = True
             marker = f"[TRUNCATED: log output exceeded {self._limit} bytes]"
             self._add(self._stream, [marker], now)
@@ -122,16 +128,16 @@ class StepLog:
         self._stream = self._stream or "stdout"
 
     def end(self, now: float, last: str = "") -> None:
-        """The step's output is over; ``last`` is a line of the agent's own behind it."""
+        """The step's output is over, or cut, which is said in a line ``last``."""
         if not self._truncated:
-            self._end_streams(now)
+            self._end_streams(now, cut=bool(last))
         if last:
             self.say(last, now)
         self.flush()
 
-    def _end_streams(self, now: float) -> None:
+    def _end_streams(self, now: float, *, cut: bool) -> None:
         for stream, splitter in self._splitters.items():
-            self._add(stream, splitter.end(), now)
+            self._add(stream, splitter.give_up() if cut else splitter.end(), now)
 
     def _switch(self, stream: str, now: float) -> None:
         self._switches = [at for at in self._switches if now - at < BATCH_S]

@@ -104,3 +104,25 @@ def test_the_limit_counts_raw_bytes_and_ends_with_one_marker():
     log.end(0.0)
     assert sink.lines == ["abc", "defg", "[TRUNCATED: log output exceeded 8 bytes]"]
     assert log.n_bytes == 8
+
+
+@given(st.integers(1, 40), st.sampled_from([[], ["stderr"]]))
+# A93
+def test_a_limit_inside_a_secret_does_not_show_its_beginning(limit, first):
+    secret = "token-of-secrecy"
+    sink, log = step_log(limit, [secret])
+    for stream in [*first, "stdout"]:
+        log.feed(stream, b"say token-of", 0.0)
+    log.feed("stdout", b"-secrecy and much more\n" * 2, 0.0)
+    log.end(0.0)
+    assert sink.lines[-1] == f"[TRUNCATED: log output exceeded {limit} bytes]"
+    assert "tok" not in "".join(sink.lines[:-1])
+
+
+# A93
+def test_output_that_is_cut_off_inside_a_secret_does_not_show_its_beginning():
+    sink, log = step_log(secrets=["token-of-secrecy"])
+    log.feed("stdout", b"say it:             token-of", 0.0)
+    log.end(0.0, "[cut]")
+    assert sink.lines[-1] == "[cut]"
+    assert "tok" not in "".join(sink.lines)
