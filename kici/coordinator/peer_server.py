@@ -24,7 +24,7 @@ from kici.protocol.coordinator_actions import (
     Joined,
     Left,
 )
-from kici.protocol.coordinator_auth import Door, decide
+from kici.protocol.coordinator_auth import Door, Refused, Verdict, decide
 from kici.protocol.coordinator_session import CoordinatorSession
 from kici.protocol.machine import Action, Actions, Close, Note, Send
 from kici.shell.websocket import Connection, Disconnected
@@ -115,9 +115,14 @@ class PeerConnection:
                 self._hear(self, action)
 
     def _decide(self, asked: Decide) -> None:
-        verdict = decide(
-            asked.request, asked.nonce, asked.transcript, self._min_version, self._door
-        )
+        try:
+            verdict: Verdict = decide(
+                asked.request, asked.nonce, asked.transcript, self._min_version, self._door
+            )
+        except Exception:  # noqa: BLE001 - said and answered; without a verdict it waits 15 s
+            _log.exception("Authentication failed unexpectedly", extra={"address": self.address})
+            # Unlike a database that is down (3.11) it was the request: so it counts.
+            verdict = Refused(4001, "Auth error", answered=False)
         self._perform(self.session.decided(verdict, monotonic()))
 
     def _queue(self, action: Send | Close) -> None:

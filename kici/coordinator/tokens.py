@@ -5,7 +5,6 @@ text that a peer presents (C9).
 """
 
 import base64
-import binascii
 import json
 import secrets
 import uuid
@@ -25,6 +24,8 @@ DEFAULT_TOKEN_LIFE_MS = 3_600_000
 WARN_BEFORE_EXPIRY_MS = 14 * 86_400_000
 #: Rows of one routing triple that are looked at (appendix D, 6).
 MAX_TRIPLE_ROWS = 16
+#: Beyond what SQLite can compare.
+MAX_INTEGER = 2**63
 ROLES = ("worker", "coordinator")
 #: What may join: this coordinator has no mesh.
 ACCEPTED_ROLES = ("worker",)
@@ -228,6 +229,9 @@ def _triple(routing: str) -> tuple[str, str, int] | None:
     try:
         padded = routing.encode("ascii") + b"=" * (-len(routing) % 4)
         read = json.loads(base64.urlsafe_b64decode(padded))
-        return str(read["orgId"]), str(read["routingKey"]), int(read["expiry"])
-    except (binascii.Error, ValueError, KeyError, TypeError, OverflowError):
+        org_id, routing_key, expiry = read["orgId"], read["routingKey"], int(read["expiry"])
+        for name in (org_id, routing_key):
+            name.encode()  # JSON can write halves of characters, which SQLite cannot take
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+    return (org_id, routing_key, expiry) if abs(expiry) < MAX_INTEGER else None

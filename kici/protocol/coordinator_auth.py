@@ -17,6 +17,8 @@ from kici.protocol.handshake import MUTUAL_SCHEME, client_proof, credential_proo
 _TOKEN = re.compile(r"kici_join_v1\.([A-Za-z0-9_-]+)\.([0-9a-f]{64})")
 #: Also the name of a file or a metric somewhere: kept harmless (peer spec 4.3).
 _INSTANCE_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+#: Integers that JSON, JavaScript and floats all hold exactly.
+LARGEST = 2**53
 #: How many token rows of one routing triple are tried against a proof (appendix D, 6).
 MAX_PROOF_CHECKS = 8
 
@@ -84,7 +86,8 @@ def decide(
 ) -> Verdict:
     """The verdict on ``request``; ``transcript`` is appendix D's TH."""
     if request.protocol_version < minimum:
-        version = f"{request.protocol_version:g}"
+        # JSON knows integers that no float holds.
+        version = f"{max(request.protocol_version, -LARGEST):g}"
         return Refused(4005, f"Unsupported protocol version: {version} < {minimum}")
     if not _INSTANCE_ID.fullmatch(request.instance_id):
         return Refused(4003, "Invalid auth request", answered=False, counted=False)

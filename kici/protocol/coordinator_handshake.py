@@ -52,7 +52,7 @@ class AcceptorHandshake:
         is ignored while the timer goes on (3.11 row 2)."""
         try:
             response = _hello_response.decode(frame)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, RecursionError):  # or nested beyond our stack
             raise RemoteError(4003, "Expected hello response") from None
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
@@ -69,7 +69,7 @@ class AcceptorHandshake:
             raise RemoteError(4001, "Decryption failed")
         try:
             return _auth_request.decode(plaintext)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, RecursionError):
             raise RemoteError(4003, "Invalid auth request") from None
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise RemoteError(4003, "Invalid auth format") from None

@@ -214,9 +214,10 @@ class CoordinatorSession:
         self._heard_at = now  # any frame proves life, by our clock (C25)
         try:
             message = _messages.decode(plaintext)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            # Unknown types, and those that a worker must not send (C30), end here. The
-            # decoder's text names types and places; an unknown type may be a long one.
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            # Unknown types, those that a worker must not send (C30), and what is nested
+            # beyond our stack end here. The decoder's text names types and places; an
+            # unknown type may be a long one.
             return [Note("warning", "Message dropped", {"why": str(error)[:200]})]
         return self._on_message(message)
 

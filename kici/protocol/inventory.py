@@ -14,6 +14,8 @@ from kici.protocol.labels import canonical_set
 
 #: Entries beyond this are not read: a heartbeat of 25 MiB must not fill the registry.
 MAX_ENTRIES = 2000
+#: More free slots than this are as good as this many; as are more taken ones.
+MAX_SLOTS = 1_000_000
 #: Sets of labels that peers have in common: thousands say the same few. Kept are those that
 #: came last, and none that is large.
 _MAX_SHARED = 1024
@@ -93,13 +95,13 @@ def _each(decoder: msgspec.json.Decoder, entries: Iterable[msgspec.Raw]) -> tupl
             if number >= MAX_ENTRIES:
                 raise msgspec.ValidationError("too many entries")
             good.append(decoder.decode(raw))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             bad += 1
     return good, bad
 
 
 def _agent(heard: _AgentHeard) -> Agent:
-    free = max(0, int(heard.max_concurrency - heard.active_jobs))
+    free = _slots(heard.max_concurrency, heard.active_jobs)
     return Agent(
         heard.agent_id,
         _labels(heard.labels),
@@ -109,8 +111,14 @@ def _agent(heard: _AgentHeard) -> Agent:
 
 
 def _backend(heard: _BackendHeard, place: int) -> Backend:
-    free = max(0, int(heard.max_agents - heard.active_count))
+    free = _slots(heard.max_agents, heard.active_count)
     return Backend(heard.name or f"#{place}", _label_sets(heard), free)
+
+
+def _slots(most: Number, taken: Number) -> int:
+    """What is free. Cut first: JSON knows numbers whose difference no float holds."""
+    most, taken = (max(0, min(number, MAX_SLOTS)) for number in (most, taken))
+    return max(0, int(most - taken))
 
 
 def _label_sets(heard: _BackendHeard) -> tuple[LabelSet, ...]:

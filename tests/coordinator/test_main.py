@@ -128,6 +128,30 @@ def test_address_with_five_failures_is_refused_without_hello(coordinator):
         assert worker.closed() == (4001, "Rate limited")
 
 
+# C15, C22: what used to raise counts like any other wrong request, and leaves no trace.
+def test_absurd_requests_are_refused_counted_and_leave_no_stack_trace(coordinator):
+    odd = forged_token(coordinator.join_token(), expiry=10**30)
+    half = forged_token(coordinator.join_token(), orgId="\ud800")
+    deep = '{"x":' + "[" * 100_000
+    with ScriptedWorker(coordinator.peer_url) as worker:
+        worker.socket.recv(10)
+        worker.socket.send(deep + "]" * 100_000 + ',"type":"peer.hello.response"}')
+        assert worker.closed() == (4003, "Expected hello response")
+    for said in (
+        {"token": odd, "mutual": True},
+        {"token": half, "mutual": True},
+        {"token": odd, "protocolVersion": -(10**400)},
+        {"token": half, "protocolVersion": -1e308},
+        {"token": odd, "mutual": True, "instance_id": "worker-8"},
+    ):
+        with ScriptedWorker(coordinator.peer_url, **said) as worker:
+            assert not worker.join()["accepted"]
+            assert worker.closed()[0] in (4001, 4005)
+    with ScriptedWorker(coordinator.peer_url, token=odd) as worker:
+        assert worker.closed() == (4001, "Rate limited")
+    assert "Traceback" not in coordinator.log.read_text()
+
+
 # C57
 def test_sigterm_tells_draining_and_goodbye_and_closes_with_1001(coordinator):
     with coordinator.worker() as worker:

@@ -1,5 +1,6 @@
 """Join tokens and credentials in a real database (peer spec 2.1-2.4)."""
 
+import base64
 import sqlite3
 
 import pytest
@@ -111,3 +112,28 @@ def test_change_by_another_process_is_noticed_once(tokens, tmp_path):
     other.close()
     assert store.changed_elsewhere()
     assert not store.changed_elsewhere()
+
+
+def routing_part(text):
+    return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+
+
+# C8: what no token of ours can say finds no token, and raises nothing.
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"orgId":"default","routingKey":"default","expiry":1e30}',
+        b'{"orgId":"default","routingKey":"default","expiry":-' + b"9" * 25 + b"}",
+        b'{"orgId":"default","routingKey":"default","expiry":Infinity}',
+        b'{"orgId":"\\ud800","routingKey":"default","expiry":1}',
+        b'{"orgId":"default","routingKey":"\\udfff","expiry":1}',
+        b'{"orgId":' + b"[" * 500 + b"]" * 500 + b',"routingKey":"default","expiry":1}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"[]",
+        b"\xff",
+    ],
+    ids=range(10),
+)
+def test_odd_routing_part_finds_no_token(tokens, text):
+    assert list(tokens.token_hashes(routing_part(text))) == []

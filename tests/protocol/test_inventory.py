@@ -3,9 +3,10 @@
 import json
 
 import msgspec
+import pytest
 
 from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
-from kici.protocol.inventory import MAX_ENTRIES, read_inventory
+from kici.protocol.inventory import MAX_ENTRIES, MAX_SLOTS, read_inventory
 from tests.support.dialer import Dialer, agent
 
 
@@ -60,3 +61,32 @@ def test_labels_that_many_peers_share_are_kept_once_and_huge_ones_not_at_all():
     many = [read_inventory(heard([agent("a") | {"labels": huge}])).agents[0] for _ in range(2)]
     assert many[0].labels == many[1].labels
     assert many[0].labels is not many[1].labels
+
+
+# C29
+@pytest.mark.parametrize(
+    ("most", "taken", "free"),
+    [
+        (1e308, -1e308, MAX_SLOTS),
+        (10**400, 1.5, MAX_SLOTS - 2),
+        (-(10**400), 1.5, 0),
+        (1.5, 10**400, 0),
+        (-(10**400), 10**400, 0),
+        (10**400, 10**400, 0),
+    ],
+    ids=range(6),
+)
+def test_absurd_numbers_are_cut_to_what_can_be_counted(most, taken, free):
+    entry = {"labelSets": [["a"]], "maxAgents": most, "activeCount": taken}
+    odd = agent() | {"maxConcurrency": most, "activeJobs": taken}
+    found = read_inventory(heard([odd, agent("good")], [entry]))
+    assert [one.free for one in (*found.agents, *found.backends)] == [free, 1, free]
+
+
+# C29
+def test_deeply_nested_entry_hides_no_good_one():
+    deep = msgspec.Raw(b'{"odd":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    good = msgspec.Raw(json.dumps(agent("a")).encode())
+    found = read_inventory(HeartbeatReceived(instance_id="w", agents=(deep, good)))
+    assert [one.agent_id for one in found.agents] == ["a"]
+    assert found.rejected == 1
