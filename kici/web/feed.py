@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from gevent.event import Event
 
 from kici.contracts.link.views import JobLogTail, LogWatch
-from kici.web.tails import Tails, fitting
+from kici.web.tails import Piece, Tails, fitting
 
 #: Streams at once: each holds one greenlet and one connection.
 MAX_STREAMS = 32
@@ -43,15 +43,15 @@ class Subscription:
         self._changed.clear()
         return changed
 
-    def take_tails(self) -> list[JobLogTail]:
+    def take_tails(self) -> list[Piece]:
         return self._tails.take()
 
     def wake(self) -> None:
         self._changed.set()
 
-    def push(self, tail: JobLogTail, n_before: int = 0) -> None:
+    def push(self, piece: Piece, n_before: int = 0) -> None:
         """``n_before`` lines were left out just before these."""
-        self.n_missed += n_before + self._tails.add(tail)
+        self.n_missed += n_before + self._tails.add(piece)
         self.wake()
 
 
@@ -61,19 +61,22 @@ class Feed:
         self._subscriptions: set[Subscription] = set()
         #: By job id; who printed last is last.
         self._tails: dict[str, Tails] = {}
+        self._number = 0
 
     @property
     def n_streams(self) -> int:
         return len(self._subscriptions)
 
     @contextmanager
-    def subscribe(self, job_id: str | None = None) -> Iterator[Subscription]:
-        """A reader until the block ends; ``Full`` when there are too many."""
+    def subscribe(self, job_id: str | None = None, after: int = 0) -> Iterator[Subscription]:
+        """A reader until the block ends, of the pieces beyond number ``after``; ``Full`` when
+        there are too many."""
         if len(self._subscriptions) >= MAX_STREAMS:
             raise Full
         subscription = Subscription(job_id)
-        for tail in self._tails.get(job_id or "", ()):
-            subscription.push(tail)
+        for piece in self._tails.get(job_id or "", ()):
+            if piece.number > after:
+                subscription.push(piece)
         self._subscriptions.add(subscription)
         self._rewatch(job_id)
         try:
@@ -90,10 +93,12 @@ class Feed:
     def log(self, tail: JobLogTail) -> None:
         """Lines of a watched job."""
         short, n_cut = fitting(tail, TAIL_LINES, TAIL_BYTES)
-        self._remember(short)
+        self._number += 1
+        piece = Piece(self._number, short)
+        self._remember(piece)
         for subscription in self._subscriptions:
             if subscription.job_id == tail.key.job_id:
-                subscription.push(short, n_cut)
+                subscription.push(piece, n_cut)
 
     def ended(self, job_id: str) -> None:
         """Nobody opens its log here any more; who reads it has the rest already."""
@@ -115,10 +120,10 @@ class Feed:
         if job_id is not None:
             self._watch(LogWatch(job_ids=self._watched()))
 
-    def _remember(self, tail: JobLogTail) -> None:
-        job_id = tail.key.job_id
+    def _remember(self, piece: Piece) -> None:
+        job_id = piece.tail.key.job_id
         kept = self._tails.pop(job_id, None) or Tails(TAIL_LINES, TAIL_BYTES)
-        kept.add(tail)
+        kept.add(piece)
         self._tails[job_id] = kept
         while len(self._tails) > MAX_TAILS:
             del self._tails[next(iter(self._tails))]

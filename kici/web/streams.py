@@ -10,30 +10,38 @@ import gevent
 import msgspec
 from flask import Response, request
 
-from kici.contracts.link.views import JobLogTail, JobView
+from kici.contracts.link.views import JobLogTail, JobView, PoolCapacity
 from kici.shell.http import STREAM_KEY
 from kici.web import summary
 from kici.web.ansi import Style, to_html
 from kici.web.desk import Desk
+from kici.web.door import CROSS_SITE
 from kici.web.feed import Full, Subscription
-from kici.web.replies import reply
+from kici.web.history import KEEP
+from kici.web.replies import reply, respond
 
 HEARTBEAT_S = 15.0
 #: Changes are told at most this often: a reader fetches what it shows anew each time.
 PACE_S = 1.0
+#: A snapshot that was asked for comes in milliseconds; a machine that is thrashing takes longer.
+SETTLE_S = 2.0
+#: Of a piece's number; more is nobody's.
+_DIGITS = 16
 
 Stream = tuple[ExitStack, Iterator[bytes]]
 
 
-def event(name: str, data: Any) -> bytes:
-    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"
+def event(name: str, data: Any, number: str = "") -> bytes:
+    """``number``: what a reader that comes again says it has (``Last-Event-ID``)."""
+    known = f"id: {number}\n" if number else ""
+    return f"{known}event: {name}\ndata: ".encode() + msgspec.json.encode(data) + b"\n\n"
 
 
 def answer(open_stream: Callable[[], Stream | None]) -> Response:
     """A stream as the response; 503 when there are too many, 403 for another site's page
     (it could not read the stream, but hold one of the few)."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-        return reply({"error": "cross-site request refused"}, 403)
+        return respond(CROSS_SITE)
     stream = open_stream()
     if stream is None:
         busy = reply({"error": "too many streams"}, 503)
@@ -49,17 +57,27 @@ def answer(open_stream: Callable[[], Stream | None]) -> Response:
 
 
 def change_stream(desk: Desk) -> Stream | None:
-    return _subscribed(desk, None, lambda reader: _changes(desk, reader))
+    return _subscribed(desk, lambda reader: _changes(desk, reader))
 
 
 def log_stream(desk: Desk, job_id: str) -> Stream | None:
-    return _subscribed(desk, job_id, lambda reader: _log(desk, job_id, reader))
+    after = _number(desk, request.headers.get("Last-Event-ID", ""))
+    return _subscribed(desk, lambda reader: _log(desk, job_id, reader), job_id, after)
 
 
-def _subscribed(desk: Desk, job_id: str | None, chunks: Any) -> Stream | None:
+def _number(desk: Desk, last_id: str) -> int:
+    """The last piece that a reader has; 0 when it was none of this process."""
+    boot, _, number = last_id.rpartition(".")
+    known = boot == desk.history.boot and number.isdecimal() and len(number) < _DIGITS
+    return int(number) if known else 0
+
+
+def _subscribed(
+    desk: Desk, chunks: Any, job_id: str | None = None, after: int = 0
+) -> Stream | None:
     stack = ExitStack()
     try:
-        reader = stack.enter_context(desk.feed.subscribe(job_id))
+        reader = stack.enter_context(desk.feed.subscribe(job_id, after))
     except Full:
         return None
     return stack, chunks(reader)
@@ -90,16 +108,18 @@ def _log(desk: Desk, job_id: str, reader: Subscription) -> Iterator[bytes]:
     style = Style()
     yield b": log\n\n"
     while True:
-        ended = not _is_open(desk, job_id)
+        now = time.time()
+        ended = _has_ended(desk, job_id, now)
         if reader.n_missed:
             yield event("missed", {"lines": reader.n_missed})
             reader.n_missed = 0
-        for tail in reader.take_tails():
-            yield event("log", _log_data(tail, style))
+        for piece in reader.take_tails():
+            number = f"{desk.history.boot}.{piece.number}"
+            yield event("log", _log_data(piece.tail, style), number)
         if ended:
             yield event("end", {"jobId": job_id})
             return
-        if not reader.wait(HEARTBEAT_S):
+        if not reader.wait(HEARTBEAT_S if _is_told(desk, now) else SETTLE_S):
             yield b": still here\n\n"
 
 
@@ -113,6 +133,17 @@ def _log_data(tail: JobLogTail, style: Style) -> dict[str, Any]:
     }
 
 
-def _is_open(desk: Desk, job_id: str) -> bool:
-    jobs = desk.projection.all(JobView, time.time())
-    return any(job.key.job_id == job_id for job in jobs)
+def _has_ended(desk: Desk, job_id: str, now: float) -> bool:
+    """What runs is not known until the pool has told it to this process."""
+    if any(job.key.job_id == job_id for job in desk.projection.all(JobView, now)):
+        return False
+    return _is_told(desk, now) or any(row.job_id == job_id for row in desk.history.newest(KEEP))
+
+
+def _is_told(desk: Desk, now: float) -> bool:
+    """The pool's jobs come before its capacity, but an older capacity may have been under way
+    when this process or that of the pool began."""
+    if desk.projection.one(PoolCapacity) is None:
+        return False
+    sources = desk.projection.sources(now)
+    return any(one.name == "pool" and now - one.booted_at >= SETTLE_S for one in sources)

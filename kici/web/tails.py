@@ -12,35 +12,42 @@ import msgspec
 from kici.contracts.link.views import JobLogTail
 from kici.web.ansi import MAX_LINE_CHARS
 
-#: What an entry costs beside its lines: its struct, its key, the deque's place.
+#: What a piece costs beside its lines: its structs, its key, the deque's place.
 _PER_TAIL = 400
 
 
+class Piece(msgspec.Struct, frozen=True):
+    """One message of the pool; ``number`` grows over all jobs while this process lives."""
+
+    number: int
+    tail: JobLogTail
+
+
 class Tails:
-    """Owns: entries whose oldest go as soon as there are too many lines or bytes."""
+    """Owns: pieces whose oldest go as soon as there are too many lines or bytes."""
 
     def __init__(self, max_lines: int, max_bytes: int) -> None:
         self.n_lines = 0
         self.n_bytes = 0
         self._max_lines = max_lines
         self._max_bytes = max_bytes
-        self._kept: deque[JobLogTail] = deque()
+        self._kept: deque[Piece] = deque()
 
-    def __iter__(self) -> Iterator[JobLogTail]:
+    def __iter__(self) -> Iterator[Piece]:
         return iter(self._kept)
 
-    def add(self, tail: JobLogTail) -> int:
+    def add(self, piece: Piece) -> int:
         """Take one in; how many lines went for it."""
-        self._count(tail, 1)
-        self._kept.append(tail)
+        self._count(piece.tail, 1)
+        self._kept.append(piece)
         n_gone = 0
         while self.n_lines > self._max_lines or self.n_bytes > self._max_bytes:
-            oldest = self._kept.popleft()
+            oldest = self._kept.popleft().tail
             self._count(oldest, -1)
             n_gone += len(oldest.lines)
         return n_gone
 
-    def take(self) -> list[JobLogTail]:
+    def take(self) -> list[Piece]:
         """All of them, oldest first; none is left."""
         taken = list(self._kept)
         self._kept.clear()

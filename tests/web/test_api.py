@@ -27,10 +27,11 @@ def step(index: int, name: str, state: str, ended: bool) -> StepView:
 
 
 @contextmanager
-def stream(web: WebChild, path: str) -> Iterator[Iterator[tuple[str, dict]]]:
+def stream(web: WebChild, path: str, **headers: str) -> Iterator[Iterator[tuple[str, dict]]]:
     connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=DEADLINE_S)
     try:
-        connection.request("GET", path)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request("GET", path, headers=named)
         answer = connection.getresponse()
         assert answer.status == 200, answer.read()
         assert answer.headers["Content-Type"].startswith("text/event-stream")
@@ -46,6 +47,23 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[tuple[str, dict]]:
             name = line[7:].strip()
         elif line.startswith("data: "):
             yield name, json.loads(line[6:])
+
+
+def ids(web: WebChild, path: str, n: int, **headers: str) -> list[tuple[str, list[str]]]:
+    """``(id, lines)`` of the next ``n`` log events."""
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=DEADLINE_S)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer, seen, known = connection.getresponse(), [], ""
+        while len(seen) < n:
+            line = answer.readline().decode().rstrip()
+            if line.startswith("id: "):
+                known = line[4:]
+            elif line.startswith("data: "):
+                seen.append((known, json.loads(line[6:])["lines"]))
+        return seen
+    finally:
+        connection.close()
 
 
 def tail(job_id: str, *lines: str) -> JobLogTail:
@@ -132,6 +150,43 @@ def test_a_jobs_log_is_watched_while_somebody_reads_it(web: WebChild) -> None:
         assert next(events) == ("end", {"jobId": "j-1"})
     watch, _fds = web.pool.hear(LogWatch)
     assert watch.job_ids == ()
+
+
+def test_a_reader_that_comes_again_gets_no_line_twice(web: WebChild) -> None:
+    path = "/api/v1/jobs/j-1/log"
+    web.pool.tell(job(1, "j-1"))
+    web.eventually("/api/v1/jobs", lambda b: b["jobs"])
+    with stream(web, path) as events:
+        web.pool.hear(LogWatch)
+        for line in ("one", "two"):
+            web.pool.tell(tail("j-1", line))
+            next(events)
+    (first, one), (second, two) = ids(web, path, 2)
+    assert (one, two) == (["one"], ["two"])
+    assert ids(web, path, 1, **{"Last-Event-ID": first}) == [(second, ["two"])]
+    boot = first.partition(".")[0]
+    for unknown in ("", "x", "another-process.7", boot + ".x", boot + "." + "9" * 5000):
+        assert ids(web, path, 2, **{"Last-Event-ID": unknown}) == [(first, one), (second, two)]
+
+
+def test_a_fresh_process_does_not_end_the_log_of_a_job_it_was_not_told_of(web: WebChild) -> None:
+    web.pool.tell(job(1, "j-1"))
+    web.eventually("/api/v1/jobs", lambda b: b["jobs"])
+    web.restart()
+    web.pool.tell(capacity(2))  # was on its way when the old one died
+    with stream(web, "/api/v1/jobs/j-1/log") as events:
+        web.pool.hear(LogWatch)
+        web.pool.tell(job(1, "j-1"))
+        web.pool.tell(tail("j-1", "line"))
+        assert next(events)[0] == "log"
+        web.pool.tell(finished(3, "j-1"))
+        assert next(events)[0] == "end"
+
+
+def test_the_log_of_a_job_that_nobody_knows_ends(web: WebChild) -> None:
+    web.pool.tell(capacity(1))
+    with stream(web, "/api/v1/jobs/j-1/log") as events:
+        assert next(events) == ("end", {"jobId": "j-1"})
 
 
 def test_a_restarted_pool_is_told_again_what_is_watched(web: WebChild) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kici.web.ansi import MAX_LINE_CHARS
 from kici.web.feed import BACKLOG_BYTES, MAX_TAILS, TAIL_BYTES, Feed
-from kici.web.tails import Tails, fitting, shortened
+from kici.web.tails import Piece, Tails, fitting, shortened
 from tests.web.test_api import tail
 
 
@@ -16,7 +16,7 @@ def feed() -> Feed:
 
 
 def n_bytes(tails) -> int:
-    return sum(sys.getsizeof(line) for each in tails for line in each.lines)
+    return sum(sys.getsizeof(line) for each in tails for line in each.tail.lines)
 
 
 def test_long_lines_are_cut_and_what_is_cut_is_marked() -> None:
@@ -35,7 +35,7 @@ def test_the_tail_of_a_job_is_bounded_in_bytes() -> None:
         one.log(tail("j-1", f"{number} " + "ä" * 2**20))
     with one.subscribe("j-1") as reader:
         shown = reader.take_tails()
-    assert shown[-1].lines[0].startswith("399 ")
+    assert shown[-1].tail.lines[0].startswith("399 ")
     assert 0.8 * TAIL_BYTES < n_bytes(shown) <= TAIL_BYTES
 
 
@@ -44,9 +44,9 @@ def test_one_message_of_many_long_lines_is_bounded_and_the_reader_is_told() -> N
     with one.subscribe("j-1") as reader:
         one.log(tail("j-1", *(f"{number} " + "x" * 10_000 for number in range(400))))
         (shown,) = reader.take_tails()
-    assert shown.lines[-1].startswith("399 ")
+    assert shown.tail.lines[-1].startswith("399 ")
     assert n_bytes([shown]) <= TAIL_BYTES
-    assert reader.n_missed == 400 - len(shown.lines)
+    assert reader.n_missed == 400 - len(shown.tail.lines)
 
 
 def test_a_slow_reader_is_bounded_in_bytes_and_told_what_it_missed() -> None:
@@ -58,7 +58,7 @@ def test_a_slow_reader_is_bounded_in_bytes_and_told_what_it_missed() -> None:
         assert n_bytes(shown) <= BACKLOG_BYTES
         assert reader.n_missed == 1000 - len(shown)
         one.log(tail("j-1", "next"))
-        assert [each.lines for each in reader.take_tails()] == [("next",)]
+        assert [each.tail.lines for each in reader.take_tails()] == [("next",)]
 
 
 def test_the_jobs_that_printed_last_are_remembered_until_they_end() -> None:
@@ -77,9 +77,9 @@ def test_bounds_hold_and_every_line_is_kept_or_counted(messages: list[list[str]]
     kept, n_gone, n_all = Tails(max_lines=7, max_bytes=2000), 0, 0
     for lines in messages:
         one, n_cut = fitting(tail("j-1", *lines), 7, 2000)
-        n_gone += n_cut + kept.add(one)
+        n_gone += n_cut + kept.add(Piece(1, one))
         n_all += len(lines)
-        assert kept.n_lines == sum(len(each.lines) for each in kept) <= 7
+        assert kept.n_lines == sum(len(each.tail.lines) for each in kept) <= 7
         assert kept.n_bytes <= 2000
-    assert sum(len(each.lines) for each in kept.take()) + n_gone == n_all
+    assert sum(len(each.tail.lines) for each in kept.take()) + n_gone == n_all
     assert (kept.n_lines, kept.n_bytes) == (0, 0)

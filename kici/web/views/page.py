@@ -75,6 +75,6 @@ def _tail(job_id: str) -> list[str]:
     try:
         with desk().feed.subscribe(job_id) as reader:
             reader.wait(FIRST_LINES_S)
-            return [line for tail in reader.take_tails() for line in tail.lines]
+            return [line for piece in reader.take_tails() for line in piece.tail.lines]
     except Full:
         return []
