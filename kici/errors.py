@@ -9,6 +9,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+#: sysexits' EX_CONFIG: the operator's input is the cause. The unit has
+#: RestartPreventExitStatus=78, because another start would not help.
+EXIT_CONFIG = 78
+
 
 class KiciError(Exception):
     """Base of every error that this package raises on purpose."""

@@ -16,8 +16,6 @@ Configured by KICI_* environment variables; see docs/configuration.md.
 Exit codes: 0 stopped on request, 1 cannot start or crashed, 78 wrong configuration
 under a service manager (which must not restart it).
 """
-#: sysexits' EX_CONFIG; the unit has RestartPreventExitStatus=78.
-EXIT_CONFIG = 78
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
 def config_exit_code(environ: Mapping[str, str]) -> int:
     """78 where a service manager would otherwise start us again and again."""
     managed = environ.get("INVOCATION_ID") or environ.get("NOTIFY_SOCKET")
+    from kici.errors import EXIT_CONFIG
+
     return EXIT_CONFIG if managed else 1
 
 

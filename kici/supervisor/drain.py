@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from kici.contracts.link.lifecycle import DrainState
 from kici.contracts.states import ChildName
+from kici.errors import EXIT_CONFIG
 from kici.supervisor.drain_actions import (
     Action,
     AskLeave,
@@ -130,10 +131,13 @@ class Drain:
         return self._leave(now) if self.phase is Phase.HANDING else []
 
     def fail(self, exit_code: int, reason: str, now: float) -> list[Action]:
-        """The worker cannot go on: leave without waiting for jobs, then ``exit_code``."""
+        """The worker cannot go on: leave without waiting for jobs, then ``exit_code``. Agents at
+        work stay for the next start, unless a stop was wanted or nobody will start us again."""
         if self.phase in (Phase.LEAVING, Phase.ENDED):
             self.exit_code = self.exit_code or exit_code
             return []
+        if self.phase is not Phase.STOPPING and exit_code != EXIT_CONFIG:
+            self._within_s, self._steps = HANDOVER_WITHIN_S, _HANDOVER_STEPS
         self.phase = Phase.LEAVING
         self.exit_code = exit_code
         self._limit = now + STOP_MARGIN_S

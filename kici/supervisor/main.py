@@ -20,8 +20,6 @@ from kici.supervisor.signals import SignalQueue
 
 _log = logging.getLogger("kici.supervisor")
 
-#: EX_CONFIG: the unit has RestartPreventExitStatus=78.
-EXIT_CONFIG = 78
 EXIT_CRASHED = 1
 
 

@@ -19,6 +19,7 @@ from kici.config.model import Config
 from kici.contracts.link import lifecycle as link
 from kici.contracts.link.envelope import Envelope
 from kici.contracts.states import ChildName
+from kici.errors import EXIT_CONFIG
 from kici.protocol.urls import shown_url
 from kici.shell.child import ChildBoot
 from kici.shell.link import new_boot_id
@@ -36,8 +37,6 @@ from kici.supervisor.status import ServiceStatus
 
 _log = logging.getLogger("kici.supervisor")
 
-#: Exit code when the configuration is the cause (main.EXIT_CONFIG).
-_EXIT_CONFIG = 78
 #: Longest sleep of the loop when no deadline is near. Every wake-up has a cause of its own
 #: (signals, links); this only bounds an error in a deadline.
 _MAX_POLL_S = 30.0
@@ -206,7 +205,7 @@ class Worker(Supervisor):
 
     def gave_up(self, child: Child, reason: str, configuration: bool) -> None:
         _log.error("Child gave up", extra={"child": str(child.name), "reason": reason})
-        code = _EXIT_CONFIG if configuration else 1
+        code = EXIT_CONFIG if configuration else 1
         why = f"{child.name}: {reason}"
         self._perform(self._drain.fail(code, why, time.monotonic()))
 

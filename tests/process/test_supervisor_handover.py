@@ -29,7 +29,7 @@ def test_a_hand_over_ends_a_busy_worker_at_once_pool_first(supervised):
     began = time.monotonic()
     assert result(start_handover(worker)) == (0, "")
     assert worker.wait() == 0
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10  # not the time that a drain may take
     assert (worker.directory / "order").read_text().split() == ["pool", "peer", "web"]
     asked = [worker.heard(child, "leave")[-1]["handover"] for child in ("pool", "peer", "web")]
     assert asked == [True, True, True]

@@ -78,7 +78,7 @@ def test_a_third_signal_kills_everything(supervised):
     began = time.monotonic()
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 1
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert not any(alive(pid) for pid in pids.values())
 
 

@@ -153,6 +153,21 @@ def test_a_failure_leaves_without_waiting_for_jobs_and_keeps_its_code(before):
     assert play(machine, *LEFT) == [*LEAVES[1:], Exit(78)]
 
 
+@pytest.mark.parametrize("before", [(), (("request", "web", "x", None, 0, WALL),)])
+def test_agents_at_work_outlive_a_worker_that_cannot_go_on_but_is_started_again(before):
+    machine = Drain(TIMEOUT_S)
+    play(machine, *before)
+    _, first = play(machine, ("fail", 1, "peer: died ten times", 1.0))
+    assert first == HANDS[0]
+    assert play(machine, *HANDED) == [*HANDS[1:], Exit(1)]
+
+
+def test_no_agent_outlives_a_stop_that_fails():
+    machine = Drain(TIMEOUT_S)
+    _, first = play(machine, stop(0), ("fail", 1, "peer: died ten times", 1.0))[1:]
+    assert first == LEAVES[0]
+
+
 def test_a_failure_while_leaving_changes_only_the_code():
     machine = Drain(TIMEOUT_S)
     play(machine, stop(0))
