@@ -10,6 +10,7 @@ from kici.contracts.states import HELD_ENDED, HeldState
 from kici.contracts.wire.peer.jobs import JobProgress
 from kici.coordinator.store import Store
 from kici.coordinator.times import whole
+from kici.protocol.nesting import is_too_deep, may_be_deep
 
 #: Ended jobs beyond this number go, with their logs, oldest first.
 KEEP_ENDED = 2000
@@ -17,6 +18,7 @@ KEEP_ENDED = 2000
 KEEP_LOG_BYTES = 2**30
 #: Details of a step or job that are kept: an agent's ``data`` may be megabytes.
 MAX_DATA_BYTES = 256 * 1024
+_TOO_DEEP = '{"error":"details that are nested too deeply are not kept"}'
 _ENDED = "(" + ",".join(f"'{state}'" for state in sorted(HELD_ENDED)) + ")"
 _PUBLIC = (
     "number, job_id, run_id, name, workflow, labels, state, holder, created_at, accepted_at,"
@@ -172,10 +174,13 @@ class JobRows:
 def _packed(data: Any) -> str | None:
     if data is None:
         return None
-    text = msgspec.json.encode(data)
+    try:
+        text = msgspec.json.encode(data)
+    except RecursionError:  # read with more of the stack left than we have here
+        return _TOO_DEEP
     if len(text) > MAX_DATA_BYTES:
         return '{"error":"details of more than 256 KiB are not kept"}'
-    return text.decode()
+    return _TOO_DEEP if may_be_deep(text) and is_too_deep(data) else text.decode()
 
 
 def _shown(row: Row) -> dict[str, Any]:

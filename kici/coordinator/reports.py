@@ -19,6 +19,7 @@ from kici.coordinator.placement import Placement
 from kici.coordinator.registry import Registry
 from kici.coordinator.store import StoreError
 from kici.coordinator.times import whole
+from kici.protocol.nesting import is_too_deep
 
 _log = logging.getLogger("kici.coordinator")
 #: Signs of life of a job that no agent has begun.
@@ -123,4 +124,6 @@ def _reason(report: JobProgress) -> str | None:
     found = data.get("error") or data.get("reason")
     if isinstance(found, dict):
         found = found.get("message")
+    if isinstance(found, dict | list) and is_too_deep(found):
+        return None
     return str(found)[:2000] if found else None
