@@ -29,8 +29,6 @@ from kici.pool.shares import Shares
 from kici.pool.tokens import TokenIssuer
 
 _log = logging.getLogger("kici.pool")
-#: Between two looks whether anything is left of scalers that are configured no more.
-RETIRE_EVERY_S = 60.0
 
 
 class Fleet:
@@ -58,22 +56,22 @@ class Fleet:
         self._config = config
         self.shares.configure(config)
         self._retire({scaler.name for scaler in config.scalers})
-        new = [one for one in config.scalers if self._needs_backend(one)]
+        new = {one.name: one for one in config.scalers if self._needs_backend(one)}
+        self._left.configured(config.scalers)
         if not self._looked_back:
             self._looked_back = True
-            new += self._left.look_back(one.name for one in config.scalers)
-        self._left.configured(config.scalers)
-        self._scalers |= {one.name: one for one in (*config.scalers, *new)}
-        for scaler in (*config.scalers, *new):
+            new |= self._left.look_back(config.scalers)
+        self._scalers |= {one.name: one for one in config.scalers} | new
+        for scaler in (*config.scalers, *new.values()):
             for label_set in scaler.label_sets:
                 self._issuer.know(labels_for(scaler, label_set))
         # All of them before anything else: this event may place jobs already.
-        self._lookout.expect((scaler.name for scaler in new), complete=self._left.complete)
-        for scaler in new:
-            self._replace(scaler.name)
-            self._make(scaler)
+        self._lookout.expect(new, complete=self._left.complete)
+        for name, scaler in new.items():
+            self._replace(name)
+            self._make(name, scaler)
 
-    def _make(self, scaler: Scaler) -> None:
+    def _make(self, name: str, scaler: Scaler) -> None:
         try:
             backend = make_backend(
                 scaler,
@@ -83,12 +81,12 @@ class Fleet:
                 held=self._agents.__contains__,
             )
         except Unsupported as reason:
-            _log.warning("Scaler %s cannot be used: %s", scaler.name, reason)
+            _log.warning("Scaler %s cannot be used: %s", name, reason)
             never_could = scaler.unsupported is not None
-            self._lookout.unusable(scaler.name, str(reason), certain=never_could)
+            self._lookout.unusable(name, str(reason), certain=never_could)
             return
-        self._backends[scaler.name] = backend
-        self._lookout.first_look(scaler.name, backend)
+        self._backends[name] = backend
+        self._lookout.first_look(name, backend)
 
     def _needs_backend(self, scaler: Scaler) -> bool:
         """Limits, caps and labels are the core's business; the rest is what a backend is."""
@@ -99,9 +97,7 @@ class Fleet:
         """Scalers that are configured no more: their backends end with their last agent."""
         for name in set(self._scalers) - names - self._left.names:
             _log.info("Scaler %s is removed, it retires after its agents", name)
-            self._replace(name)
-            del self._scalers[name]
-            self._lookout.forget(name)
+            self._drop(name)
 
     def _replace(self, name: str) -> None:
         backend = self._backends.pop(name, None)
@@ -126,25 +122,22 @@ class Fleet:
 
     def watch_left_behind(self) -> None:
         """Until nothing is left of scalers that are configured no more; run in a greenlet."""
-        while self._left.names:
-            gevent.sleep(RETIRE_EVERY_S)
-            for name in sorted(self._left.names):
-                self._retire_left(name)
+        self._left.watch(self._is_left, self._drop)
 
-    def _retire_left(self, name: str) -> None:
-        backend = self._backends.get(name)
-        try:
-            busy = backend is None or backend in self._agents.values() or backend.health()
-            if busy or (backend is not None and backend.found()):
-                return
-        except CannotLook:
-            return
-        if name not in self._left.names:
-            return  # a reload configured it meanwhile
+    def _drop(self, name: str) -> None:
         self._replace(name)
         self._scalers.pop(name, None)
         self._lookout.forget(name)
-        self._left.gone(name)
+
+    def _is_left(self, name: str) -> bool | None:
+        """Whether agents of it exist; None when that cannot be found out."""
+        backend = self._backends.get(name)
+        try:
+            if backend is None:
+                return None
+            return backend in self._agents.values() or bool(backend.found())
+        except CannotLook:
+            return None
 
     def launch(self, action: LaunchAgent) -> None:
         """Start an agent; whatever goes wrong is reported."""
@@ -172,7 +165,8 @@ class Fleet:
 
     def adopt(self, agent_id: str, scaler: str) -> None:
         backend = self._backends.get(scaler)
-        if backend is not None:
+        # Two scalers may see one engine, and so offer the same agent.
+        if backend is not None and agent_id not in self._agents:
             self._agents[agent_id] = backend
             self._issuer.hold(agent_id)
             backend.adopt(agent_id)

@@ -5,11 +5,11 @@ import msgspec
 import pytest
 
 from kici.config.model import LabelSet, MachinePool, ResourceCap, ResourceSpec, Scaler, ScalerConfig
-from kici.pool import fleet, scalers
+from kici.pool import left_behind, scalers
 from kici.pool.actions import LaunchAgent, ReapAgent
 from kici.pool.events import AgentsFound, AgentsSought, BackendReported, LedgerRefused
 from kici.pool.fleet import Fleet
-from kici.pool.scalers.base import EventKind, LaunchSpec
+from kici.pool.scalers.base import CannotLook, EventKind, LaunchSpec
 from kici.pool.scalers.fake import FakeBackend
 from kici.pool.tokens import TokenIssuer
 from tests.support.pool_world import config
@@ -24,7 +24,7 @@ AGENT = "scaler-container-00000001"
 def made(tmp_path, monkeypatch):
     """Makes fleets of one worker's successive starts; its containers are fakes."""
     monkeypatch.setitem(scalers.BACKENDS, "container", scalers.BACKENDS["fake"])
-    monkeypatch.setattr(fleet, "RETIRE_EVERY_S", 0.02)
+    monkeypatch.setattr(left_behind, "RETIRE_EVERY_S", 0.02)
     fleets = []
 
     def make(*configured):
@@ -91,6 +91,48 @@ def test_one_that_is_configured_again_is_nothing_special(made, tmp_path):
     until(lambda: found(later))
     gevent.spawn(later.watch_left_behind).join(5)
     assert [event.scaler for event in found(later)] == ["boxes"]
+
+
+def moved(**elsewhere):
+    return msgspec.structs.replace(boxes(), **elsewhere)
+
+
+@pytest.mark.parametrize("change", [{"host": "tcp://other:2375"}, {"runtime": "podman"}])
+def test_agents_in_the_former_engine_of_a_scaler_are_found_and_ended(made, tmp_path, change):
+    made(boxes())
+    left_running(tmp_path)
+    later = made(moved(**change))
+    before = "boxes (earlier 1)"
+    assert later.told[0] == AgentsSought(["boxes", before], True)
+    until(lambda: len(found(later)) == 2)
+    # The fakes have one place for all: both tell of it, and one of them gets it.
+    for event in found(later):
+        assert [one.agent_id for one in event.agents] == [AGENT]
+    later.adopt(AGENT, before)
+    later.adopt(AGENT, "boxes")
+    watching = gevent.spawn(later.watch_left_behind)
+    later.reap(ReapAgent(agent_id=AGENT, scaler=before, grace_s=0.0))
+    until(lambda: ends(later) == [EventKind.EXITED])
+    watching.join(5)
+    assert watching.ready()
+    assert set(later._backends) == {"boxes"}
+    assert made(moved(**change)).told[0] == AgentsSought(["boxes"], True)
+
+
+def test_an_engine_that_never_answers_is_left_in_peace_until_the_next_start(
+    made, monkeypatch, tmp_path
+):
+    made(boxes())
+    monkeypatch.setattr(left_behind, "GIVE_UP_S", 0.1)
+    away = made()
+
+    def look():
+        raise CannotLook("no such socket")
+
+    monkeypatch.setattr(away._backends["boxes"], "found", look)
+    gevent.spawn(away.watch_left_behind).join(5)
+    assert away._backends == {}
+    assert made().told[0] == AgentsSought(["boxes"], True)
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
 """Whose containers a backend removes after a reload: those of nobody, and no others."""
 
+from contextlib import closing
+
 import pytest
 
 from kici.pool.scalers import container_leftovers as leftovers
-from tests.support.fleet_world import boxes
+from tests.support.fake_engine import FakeEngine
+from tests.support.fleet_world import ToldFleet, boxes
 from tests.support.waiting import until
 
 
@@ -59,3 +62,22 @@ def test_what_nobody_holds_is_a_leftover_after_a_reload_too(engine, replaced):
     assert [one.agent_id for one in new.found()] == ["lost"]
     new._reconcile()
     assert list(engine.containers) == ["c1"]
+
+
+# S111
+def test_agents_in_the_former_engine_of_a_scaler_are_watched_to_their_end(engine, tmp_path):
+    with closing(ToldFleet(tmp_path)) as first:
+        first.configured(boxes(engine))
+    engine.add("c1", "busy1", "boxes", output=b"last words\n")
+    with closing(FakeEngine(tmp_path / "other.sock")) as other, closing(ToldFleet(tmp_path)) as now:
+        now.configured(boxes(other))
+        until(lambda: len(now.found()) == 2)
+        told = {event.scaler: [one.agent_id for one in event.agents] for event in now.found()}
+        assert told == {"boxes": [], "boxes (earlier 1)": ["busy1"]}
+        now.adopt("busy1", "boxes (earlier 1)")
+        backend = now._backends["boxes (earlier 1)"]
+        until(lambda: backend._agents["busy1"].up)
+        engine.containers["c1"] |= {"state": "exited", "code": 7}
+        until(lambda: now.ends())
+        assert now.ends()[0].detail == "exit code 7\nlast words"
+        assert engine.containers == {}
