@@ -28,9 +28,9 @@ def budget_of(settings: Settings, scalers: ScalerConfig) -> CleaningBudget:
 def keep_clean(
     backends: Callable[[], Iterable[Backend]], budget: Callable[[], CleaningBudget]
 ) -> None:
-    """For ever; run in a greenlet. One backend after the other: nobody waits for it."""
+    """For ever; run in a greenlet. One place after the other: nobody waits for it."""
     gevent.sleep(FIRST_CLEAN_S * random.uniform(1.0, 1.5))
     while True:
-        for backend in list(backends()):
+        for backend in {one.cleans(): one for one in backends()}.values():
             backend.clean(budget())
         gevent.sleep(CLEAN_EVERY_S * random.uniform(0.9, 1.1))

@@ -114,6 +114,9 @@ class Backend(Protocol):
     def adopt(self, agent_id: str) -> None:
         """Watch a found agent from now on: its end is reported as ``exited``."""
 
+    def cleans(self) -> str:
+        """Where ``clean`` would look now; one of several backends with one place is enough."""
+
     def clean(self, budget: CleaningBudget) -> None:
         """Called now and then, in a greenlet of its own."""
 

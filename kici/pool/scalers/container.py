@@ -121,6 +121,9 @@ class ContainerBackend:
             agent = self._agents[agent_id] = ContainerAgent(self._yard, agent_id, None)
             agent.greenlet = gevent.spawn(self._live, agent)
 
+    def cleans(self) -> str:
+        return self._engine.target.base_url if self._engine.target is not None else ""
+
     def clean(self, budget: CleaningBudget) -> None:
         target = self._engine.target
         try:

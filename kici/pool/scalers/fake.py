@@ -93,6 +93,9 @@ class FakeBackend:
             self._started.add(agent_id)
             self._timers[agent_id] = gevent.spawn(lambda: None)
 
+    def cleans(self) -> str:
+        return ""
+
     def clean(self, budget: CleaningBudget) -> None:
         """It leaves nothing behind."""
 

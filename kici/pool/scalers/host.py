@@ -127,6 +127,9 @@ class HostBackend:
             agent.watcher = gevent.spawn(self._watch_adopted, agent)
             return
 
+    def cleans(self) -> str:
+        return self._state_dir
+
     def clean(self, budget: CleaningBudget) -> None:
         self._leftovers.clean(budget)
 

@@ -45,6 +45,9 @@ class SimBackend:
         if agent_id not in self._world.agents:
             self.tell(agent_id, EventKind.EXITED, "gone")
 
+    def cleans(self) -> str:
+        return ""
+
     def clean(self, budget: CleaningBudget) -> None:
         """Nothing is left behind."""
 
