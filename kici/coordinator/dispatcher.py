@@ -17,6 +17,7 @@ from kici.coordinator.job import (
     HOLDER_GRACE_S,
     PLACED,
     QUEUE_TIMEOUT_S,
+    RETURN_WINDOW_S,
     HeldJob,
     held_job,
 )
@@ -76,6 +77,7 @@ class Dispatcher:
             job.burned = self._rows.burned(job.job_id)
             job.state = HeldState(row["state"])
             job.holder = row["holder"]
+            job.spoken_of = row["progress_at"] is not None
             if job.state is HeldState.QUEUED:
                 continue
             job.placed(now)
@@ -133,7 +135,10 @@ class Dispatcher:
         for job in held:
             job.gone_until = None
         for job in held:
-            if job.state is HeldState.CANCELLING:
+            if job.state is HeldState.ACCEPTED and not job.spoken_of:
+                # It may have come back without it (C47).
+                job.spawn_until = job.spawn_limit = now + RETURN_WINDOW_S
+            elif job.state is HeldState.CANCELLING:
                 self._endings.send_cancel(job)
             elif job.state is HeldState.OFFERED and peer is not None:
                 try:
@@ -146,7 +151,7 @@ class Dispatcher:
         for job in self.placement.held_by(instance_id):
             if job.state in PLACED:
                 job.gone_until = now + HOLDER_GRACE_S
-                # Its first progress may be lost with the link: silence proves nothing now.
+                # Its first progress may be lost with the link: its return begins a longer one.
                 job.spawn_until = None
 
     # --- time ------------------------------------------------------------------------

@@ -12,6 +12,9 @@ ACK_TIMEOUT_S = 15.0
 #: it anew, because a slow image pull is no dead worker, but never past ``SPAWN_LIMIT_S``.
 SPAWN_WINDOW_S = 90.0
 SPAWN_LIMIT_S = 900.0
+#: The same from the return of a worker that has said nothing about the job yet. Its first words
+#: may have been lost with the link, so it is long; our workers say them again at once.
+RETURN_WINDOW_S = 900.0
 #: A holder that is gone may come back for this long (C49, C50, C59).
 HOLDER_GRACE_S = 120.0
 #: A cancelled job whose end nobody reports is ended by us (C51).
@@ -45,6 +48,8 @@ class HeldJob(msgspec.Struct, kw_only=True, weakref=True):
     ack_until: float | None = None
     spawn_until: float | None = None
     spawn_limit: float = 0.0
+    # The holder has spoken of the job since it accepted it: it does not forget it (C47).
+    spoken_of: bool = False
     gone_until: float | None = None
     cancel_until: float | None = None
     ends_at: float | None = None
@@ -57,6 +62,11 @@ class HeldJob(msgspec.Struct, kw_only=True, weakref=True):
         if state is not self.state:
             check_move(HELD_MOVES, f"job {self.job_id}", self.state, state)
             self.state = state
+
+    def heard(self) -> None:
+        """The holder knows of the job: silence proves nothing any more (C47)."""
+        self.spoken_of = True
+        self.spawn_until = None
 
     def placed(self, now: float) -> None:
         """A worker has it: from here on it has a deadline of its own."""

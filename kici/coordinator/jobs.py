@@ -61,6 +61,19 @@ class JobRows:
         )  # fmt: skip
         self._store.commit()
 
+    def requeued(self, job_id: str) -> None:
+        """Nobody has the job any more; the caller commits."""
+        self._store.write(
+            "UPDATE jobs SET state = ?, holder = NULL, progress_at = NULL WHERE job_id = ?",
+            str(HeldState.QUEUED), job_id,
+        )  # fmt: skip
+
+    def spoken_of(self, job_id: str) -> None:
+        """Its holder knows of the job, whether it has begun or not."""
+        self._store.write(
+            "UPDATE jobs SET progress_at = ? WHERE job_id = ?", self._store.wall(), job_id
+        )
+
     def running(self, job_id: str, at: int) -> None:
         """Progress arrived; the start time is set once (C61). Durable at the first report: a
         started job must never look as if it could be moved."""

@@ -145,11 +145,12 @@ class Placement:
     def requeue(self, job: HeldJob) -> None:
         """Nobody has it any more: it is ours. Durable first: after a restart we must not wait
         for a holder that has forgotten it."""
-        self._rows.move(job.job_id, HeldState.QUEUED, None)
+        self._rows.requeued(job.job_id)
         self._rows.commit()
         self._registry.release(job.holder, job.job_id)
         job.holder = None
         job.message_id = ""
+        job.spoken_of = False
         job.ack_until = job.spawn_until = job.gone_until = job.ends_at = None
         job.move(HeldState.QUEUED)
 
@@ -195,8 +196,9 @@ class Placement:
             return
         if job.state is HeldState.OFFERED:
             job.move(HeldState.ACCEPTED)
-            job.spawn_until = now + SPAWN_WINDOW_S
-            job.spawn_limit = now + SPAWN_LIMIT_S
+            if not job.spoken_of:
+                job.spawn_until = now + SPAWN_WINDOW_S
+                job.spawn_limit = now + SPAWN_LIMIT_S
             self._rows.attempt(job.job_id, instance_id, "accepted", None)
             self._rows.accepted(job.job_id, instance_id)
             _log.info("Job accepted", extra=_fields(job, peerId=instance_id))

@@ -77,6 +77,7 @@ class Reports:
         if job is not None and job.holder == instance_id and job.run_id == chunk.run_id:
             try:
                 self._logs.append(chunk.job_id, chunk)
+                self._spoken_of(job)
             except StoreError as error:  # the lines are counted; the job's log will say so
                 _log.error("Log not stored", extra={"jobId": job.job_id, "error": str(error)})
 
@@ -91,7 +92,8 @@ class Reports:
                 job, f"agent could not be started: {event.detail[:500]}", now
             )
         else:
-            job.spawn_until = min(now + SPAWN_WINDOW_S, job.spawn_limit)
+            later = max(job.spawn_until, now + SPAWN_WINDOW_S)
+            job.spawn_until = min(later, job.spawn_limit)
 
     def _apply(self, job: HeldJob, report: JobProgress, terminal: bool, now: float) -> bool:
         """Take the holder's word; False when it could not be made durable: then there is no
@@ -103,6 +105,7 @@ class Reports:
                 return self._endings.end(job, HeldState(report.state), _reason(report), report.data)
             if report.state in _NOT_STARTED and report.kind == "job":
                 _log.debug("Job waits at its worker", extra={"jobId": job.job_id})
+                self._spoken_of(job)
             elif job.state in (HeldState.OFFERED, HeldState.ACCEPTED):
                 job.ack_until = None
                 job.placed(now)
@@ -111,12 +114,17 @@ class Reports:
                 job.move(HeldState.RUNNING)
             elif job.state is HeldState.RUNNING and report.kind == "job":
                 self._rows.running(job.job_id, whole(report.timestamp))
-            job.spawn_until = None
+            job.heard()
         except StoreError as error:
             _log.error("Job update not stored", extra={"jobId": job.job_id, "error": str(error)})
             return False
         self._logs.wake(job.job_id)
         return True
+
+    def _spoken_of(self, job: HeldJob) -> None:
+        if not job.spoken_of:
+            self._rows.spoken_of(job.job_id)
+            job.heard()
 
 
 def _reason(report: JobProgress) -> str | None:
