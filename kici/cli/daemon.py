@@ -6,7 +6,9 @@ import json
 import os
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from kici.cli.envfile import worker_environment
 from kici.cli.verbs import EXIT_UNREACHABLE, EXIT_USAGE, Failed
@@ -68,6 +70,14 @@ def admin_token(environ: Mapping[str, str]) -> str | None:
     return None
 
 
+class Event(NamedTuple):
+    """One server-sent event; ``id`` is that of the last event which had one."""
+
+    name: str
+    data: Any
+    id: str
+
+
 class Daemon:
     """One worker's HTTP surface."""
 
@@ -89,54 +99,83 @@ class Daemon:
 
     def ask(self, method: str, path: str, fields: Mapping[str, Any] | None = None) -> Any:
         """The JSON answer; ``Failed`` says what went wrong."""
-        answer = self._send(method, path, fields, TIMEOUT_S)
-        data = answer.read()
+        with self._reached():
+            answer = self._send(method, path, fields, TIMEOUT_S)
+            data = answer.read()
         if answer.status not in (200, 202):
             raise Failed(f"{method} {path}: {answer.status} {answer.reason}{_why(data)}")
+        return self._decoded(data)
+
+    def text(self, path: str) -> str:
+        with self._reached():
+            answer = self._send("GET", path, None, TIMEOUT_S)
+            data = answer.read()
+        if answer.status != 200:
+            raise Failed(f"GET {path}: {answer.status} {answer.reason}")
+        return data.decode("utf-8", "replace")
+
+    def stream(self, path: str, silence_s: float, after: str = "") -> Iterator["Event"]:
+        """The events of a stream beyond the id ``after``, until it ends. ``TimeoutError`` when
+        nothing at all came for ``silence_s``."""
+        event = known = ""
+        for raw in self._raw_lines(path, silence_s, after):
+            name, _, value = raw.decode("utf-8", "replace").rstrip("\r\n").partition(":")
+            if name == "event":
+                event = value.strip()
+            elif name == "id":
+                known = value.strip()
+            elif name == "data":
+                yield Event(event, self._decoded(value), known)
+
+    def _raw_lines(self, path: str, silence_s: float, after: str) -> Iterator[bytes]:
+        with self._reached():
+            known = {"Last-Event-ID": after} if after else {}
+            answer = self._send("GET", path, None, silence_s, known)
+            if answer.status != 200:
+                why = _why(answer.read())
+                raise Failed(f"GET {path}: {answer.status} {answer.reason}{why}")
+        try:
+            yield from answer
+        except TimeoutError:
+            raise
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
+
+    def _decoded(self, data: bytes | str) -> Any:
         try:
             return json.loads(data)
         except ValueError:
             raise Failed(f"{self.url} does not speak like a worker") from None
 
-    def text(self, path: str) -> str:
-        answer = self._send("GET", path, None, TIMEOUT_S)
-        data = answer.read()
-        if answer.status != 200:
-            raise Failed(f"GET {path}: {answer.status} {answer.reason}")
-        return data.decode("utf-8", "replace")
-
-    def stream(self, path: str, silence_s: float) -> Iterator[tuple[str, Any]]:
-        """``(event, data)`` of a server-sent event stream until it ends."""
-        answer = self._send("GET", path, None, silence_s)
-        if answer.status != 200:
-            raise Failed(f"GET {path}: {answer.status} {answer.reason}{_why(answer.read())}")
-        event = "message"
-        for raw in answer:
-            line = raw.decode("utf-8", "replace").rstrip("\r\n")
-            if line.startswith("event:"):
-                event = line[6:].strip()
-            elif line.startswith("data:"):
-                yield event, json.loads(line[5:])
-                event = "message"
-
-    def _send(
-        self, method: str, path: str, fields: Mapping[str, Any] | None, timeout_s: float
-    ) -> http.client.HTTPResponse:
-        headers = {"Content-Type": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        body = json.dumps(fields) if fields else None
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
         try:
-            connection = self._dial(timeout_s)
-            connection.request(method, self._base + path, body, headers)
-            return connection.getresponse()
+            yield
         except (OSError, http.client.HTTPException) as error:
-            cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            text = f"Failed to connect to worker at {self.url}: {cause}"
-            raise Failed(text, EXIT_UNREACHABLE) from None
+            raise self._unreachable(error) from None
         except ValueError:  # its text may quote the token
             what = "the URL or the admin token has characters that HTTP cannot carry"
             raise Failed(f"{self.url}: {what}", EXIT_USAGE) from None
+
+    def _unreachable(self, error: Exception) -> Failed:
+        cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Failed(f"Failed to connect to worker at {self.url}: {cause}", EXIT_UNREACHABLE)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        fields: Mapping[str, Any] | None,
+        timeout_s: float,
+        more: Mapping[str, str] = MappingProxyType({}),
+    ) -> http.client.HTTPResponse:
+        headers = {"Content-Type": "application/json", **more}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        body = json.dumps(fields) if fields else None
+        connection = self._dial(timeout_s)
+        connection.request(method, self._base + path, body, headers)
+        return connection.getresponse()
 
 
 def _why(data: bytes) -> str:

@@ -1,25 +1,32 @@
 """``kici-worker logs JOB``: the log of a running job, as it comes."""
 
 import argparse
+import contextlib
 import json
 import re
 import sys
+import time
 
-from kici.cli.daemon import add_options, daemon_of
+from kici.cli.daemon import Daemon, add_options, daemon_of
 from kici.cli.terminal import use_colour
-from kici.cli.verbs import EXIT_OK, Failed
+from kici.cli.verbs import EXIT_OK, EXIT_UNREACHABLE, Failed
 
 HELP = "show the log of a running job"
 EPILOG = """\
 The worker keeps no logs: it shows what it has of the last lines and, with -f, what comes.
 The whole log is at the coordinator: kici logs JOB.
 
-Exit codes: 0 shown, 1 no such job runs, 3 worker not reachable.
+Exit codes: 0 shown, 1 no such job runs, 3 worker not reachable (with -f: for a minute).
 """
 #: Without -f: nothing more came for this long.
 QUIET_S = 1.5
 #: With -f the worker says something every 15 s.
-SILENCE_S = 60.0
+SILENCE_S = 45.0
+#: A web process is back in a second, a worker in some.
+RETRY_FOR_S = 60.0
+RETRY_EVERY_S = 0.5
+#: A stream that lived so long was one.
+STEADY_S = 10.0
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 _CONTROL = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.?)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
@@ -35,16 +42,57 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     daemon = daemon_of(args)
     job_id = _job_id(daemon.ask("GET", "/api/v1/jobs"), args.job)
-    silence_s = SILENCE_S if args.follow else QUIET_S
-    try:
-        for name, data in daemon.stream(f"/api/v1/jobs/{job_id}/log", silence_s):
-            if name == "end":
-                break
-            _print(args, name, data)
-    except TimeoutError:
-        if args.follow:
-            raise Failed("the worker fell silent") from None
+    reader = Reader(args, daemon, f"/api/v1/jobs/{job_id}/log")
+    if args.follow:
+        _follow(reader)
+    else:
+        with contextlib.suppress(TimeoutError):
+            reader.read(QUIET_S)
     return EXIT_OK
+
+
+class Reader:
+    """Owns: the id of the last event that was printed, so that none is printed twice."""
+
+    def __init__(self, args: argparse.Namespace, daemon: Daemon, path: str) -> None:
+        self._args = args
+        self._daemon = daemon
+        self._path = path
+        self.last_id = ""
+
+    def read(self, silence_s: float) -> bool:
+        """Print until the stream ends; True when the job has ended."""
+        for event in self._daemon.stream(self._path, silence_s, self.last_id):
+            if event.name == "end":
+                return True
+            self.last_id = event.id
+            _print(self._args, event.name, event.data)
+        return False
+
+
+def _follow(reader: Reader) -> None:
+    """Until the job ends, over restarts of the web process and of the worker."""
+    lost_at: float | None = None
+    while True:
+        began_at, last_id = time.monotonic(), reader.last_id
+        try:
+            if reader.read(SILENCE_S):
+                return
+            why = "the worker ended the stream"
+        except TimeoutError:
+            why = "the worker fell silent"
+        except Failed as error:
+            if error.code != EXIT_UNREACHABLE:
+                raise
+            why = str(error)
+        now = time.monotonic()
+        was_steady = now - began_at > STEADY_S or reader.last_id != last_id
+        if lost_at is None or was_steady:
+            print(f"{why}; trying again", file=sys.stderr)
+            lost_at = now
+        if now - lost_at > RETRY_FOR_S:
+            raise Failed(f"{why}; the job may still run", EXIT_UNREACHABLE)
+        time.sleep(RETRY_EVERY_S)
 
 
 def safe(line: str, colour: bool) -> str:

@@ -1,18 +1,22 @@
 """logs, reload, explain, debug bundle and completion."""
 
+import http.server
 import json
 import shutil
 import subprocess
 import tarfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from kici.cli.logs import safe
-from kici.cli.worker import VERBS
+from kici.cli.verbs import dispatch
+from kici.cli.worker import ABOUT, DEFAULT, PROGRAM, VERBS
 from kici.contracts.link.lifecycle import ReloadRequest, ReloadResult
 from kici.contracts.link.views import DeclineView, JobLogTail, LogWatch
-from tests.support.command import run_worker
+from tests.support.command import run_worker, start_worker
 from tests.support.web_child import (
     WebChild,
     capacity,
@@ -43,6 +47,70 @@ def test_a_log_is_followed_to_the_end_of_its_job(web: WebChild, url: str) -> Non
     web.pool.tell(finished(2, "j-1"))
     thread.join(15)
     assert (done[0].code, done[0].out) == (0, "one\ntwo\n")
+
+
+def test_a_log_is_followed_over_a_restart_of_the_web_process(web: WebChild, url: str) -> None:
+    web.pool.tell(job(1, "j-1"))
+    web.eventually("/api/v1/jobs", lambda b: b["jobs"])
+    with start_worker("logs", "j-1", "-f", "--url", url) as following:
+        web.pool.hear(LogWatch)
+        web.pool.tell(tail("one"))
+        assert following.stdout.readline() == "one\n"
+        web.restart()
+        web.pool.tell(job(1, "j-1"))
+        web.pool.hear(LogWatch)
+        web.pool.tell(tail("two"))
+        web.pool.tell(finished(2, "j-1"))
+        out, err = following.communicate(timeout=15)
+    assert (following.returncode, out) == (0, "two\n")
+    assert len(err.splitlines()) == 1
+    assert "trying again" in err
+
+
+class Speaking(http.server.BaseHTTPRequestHandler):
+    """A worker whose job runs and whose streams and answers break off."""
+
+    jobs = b'{"jobs": [{"jobId": "j-1"}], "history": []}'
+    more = 0
+
+    def do_GET(self) -> None:
+        body = b"event: log\r\n" if self.path.endswith("/log") else self.jobs
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body) + self.more))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_args: object) -> None:
+        return
+
+
+@contextmanager
+def speaking(handler: type[Speaking]) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join(5)
+
+
+def test_a_log_that_breaks_off_for_good_is_no_success(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("kici.cli.logs.RETRY_FOR_S", 0.2)
+    monkeypatch.setattr("kici.cli.logs.RETRY_EVERY_S", 0.01)
+    with speaking(Speaking) as url:
+        words = ["logs", "j-1", "-f", "--url", url]
+        assert dispatch(PROGRAM, ABOUT, VERBS, DEFAULT, words) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert "the worker ended the stream; trying again" in said[0]
+    assert "the job may still run" in said[1]
+
+
+def test_an_answer_that_breaks_off_is_one_line() -> None:
+    with speaking(type("Cut", (Speaking,), {"more": 9})) as url:
+        ran = run_worker("jobs", "--url", url)
+    assert (ran.code, len(ran.err.splitlines())) == (3, 1)
 
 
 def test_without_follow_the_command_ends_when_nothing_comes(web: WebChild, url: str) -> None:

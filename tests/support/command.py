@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -19,16 +21,28 @@ class Ran(msgspec.Struct, frozen=True):
 
 def run_worker(*words: str, module: str = "worker", **environ: str) -> Ran:
     """``kici-worker words…`` with nothing but ``environ`` (and what Python needs)."""
+    with start_worker(*words, module=module, **environ) as process:
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    return Ran(process.returncode, out, err)
+
+
+@contextmanager
+def start_worker(
+    *words: str, module: str = "worker", **environ: str
+) -> Iterator["subprocess.Popen[str]"]:
+    """The same while it runs; killed at the end of the block when it still does."""
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": "/nonexistent"}
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-c", f"from kici.cli.{module} import main; main()", *words],
         env={**bare, **environ},
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # no terminal to ask for a password on
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
