@@ -3,8 +3,10 @@
 import argparse
 import http.client
 import json
+import os
 from urllib.parse import urlsplit
 
+from kici.cli.daemon import admin_token
 from kici.cli.verbs import EXIT_OK, Failed
 
 HELP = "drain a worker"
@@ -17,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     text = "stop a worker from taking jobs; running ones finish"
     command = commands.add_parser("drain-worker", help=text, description=text, epilog=EPILOG)
     command.add_argument("--url", help="the worker, for example http://worker-host:4000")
-    command.add_argument("--token", help="its admin token, if it has one (KICI_ADMIN_TOKEN)")
+    command.add_argument("--token", help="its admin token; better: KICI_ADMIN_TOKEN(_FILE)")
     command.add_argument("--json", action="store_true", help="machine-readable output")
 
 
@@ -25,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.url:
         raise Failed("required option '--url <url>' not specified")
     base = args.url.removesuffix("/")
-    status, reason, body = _post(args.url, base, args.token)
+    status, reason, body = _post(args.url, base, args.token or admin_token(os.environ))
     if not 200 <= status < 300:
         raise Failed(f"Drain request failed: {status} {reason}")
     try:

@@ -147,6 +147,12 @@ def test_the_admin_token_comes_from_the_environment_or_its_file(tmp_path) -> Non
         file = tmp_path / "token"
         file.write_text("s3cret\n")
         assert run_worker("undrain", "--url", url, KICI_ADMIN_TOKEN_FILE=str(file)).code == 0
+        words = ("admin", "drain-worker", "--url", url)
+        assert run_worker(*words, module="user").code == 1
+        assert run_worker(*words, module="user", KICI_ADMIN_TOKEN="s3cret").code == 0
+        assert run_worker(*words, module="user", KICI_ADMIN_TOKEN_FILE=str(file)).code == 0
+        wrong = run_worker(*words, "--token", "x", module="user", KICI_ADMIN_TOKEN="s3cret")
+        assert wrong.code == 1
     finally:
         child.close()
 
