@@ -64,28 +64,39 @@ class Key(msgspec.Struct, frozen=True):
     default: Any = INVALID
 
 
-def shown(value: Any) -> str:
-    """A wrong value as a problem shows it: its kind, and the value when it is small."""
+def kind(value: Any) -> str:
+    """What a wrong value is, without itself: it may be a secret."""
     if value is None:
         return "nothing (null)"
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
     if isinstance(value, bytes):
         return "binary data"
-    if isinstance(value, bool):
-        return f"the boolean {str(value).lower()}"
-    text = repr(value)
+    names = ((dict, "mapping"), (list, "list"), (bool, "boolean"), (str, "text"))
+    return "a " + next((name for each, name in names if isinstance(value, each)), "number")
+
+
+def shown(value: Any) -> str:
+    """A wrong value as a problem shows it: its kind, and the value when it is small."""
+    if not isinstance(value, str | int | float):
+        return kind(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     short = text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
-    return f"the text {short}" if isinstance(value, str) else f"the number {short}"
+    return f"the {kind(value).removeprefix('a ')} {short}"
 
 
 def string(value: Any, path: str, report: Report) -> Any:
+    return _string(value, path, report, shown)
+
+
+def _unseen(value: Any, path: str, report: Report) -> Any:
+    """A text that may be a secret."""
+    return _string(value, path, report, kind)
+
+
+def _string(value: Any, path: str, report: Report, show: Callable[[Any], str]) -> Any:
     if isinstance(value, str):
         return value
     quote = "; quote it" if isinstance(value, int | float) else ""
-    return report.problem(path, f"expected a text, found {shown(value)}{quote}")
+    return report.problem(path, f"expected a text, found {show(value)}{quote}")
 
 
 def nonempty(value: Any, path: str, report: Report) -> Any:
@@ -159,9 +170,10 @@ def list_of(element: Checker, minimum: int = 0) -> Checker:
 
 
 def text_map(value: Any, path: str, report: Report) -> Any:
+    """Variables of an agent: a problem never shows what is in them."""
     if not isinstance(value, dict):
-        return report.problem(path, f"expected a mapping of texts, found {shown(value)}")
-    kept = {key: string(item, f"{path}.{key}", report) for key, item in value.items()}
+        return report.problem(path, f"expected a mapping of texts, found {kind(value)}")
+    kept = {key: _unseen(item, f"{path}.{key}", report) for key, item in value.items()}
     return INVALID if any(item is INVALID for item in kept.values()) else kept
 
 

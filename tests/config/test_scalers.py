@@ -285,6 +285,21 @@ def test_a_process_on_an_arm_host_is_gated_by_it(read):
     assert "only jobs that ask for arm64" in read.warnings
 
 
+def test_no_problem_repeats_what_an_agents_environment_holds(read):
+    for env, says in (
+        ("{TOKEN: 12345678}", "env.TOKEN: expected a text, found a number; quote it"),
+        ("{TOKEN: 1.25e30}", "env.TOKEN: expected a text, found a number; quote it"),
+        ("{TOKEN: true}", "env.TOKEN: expected a text, found a boolean; quote it"),
+        ("{TOKEN: [12345678]}", "env.TOKEN: expected a text, found a list"),
+        ("{TOKEN: }", "env.TOKEN: expected a text, found nothing (null)"),
+        ("TOKEN=12345678", "env: expected a mapping of texts, found a text"),
+        ("12345678", "env: expected a mapping of texts, found a number"),
+    ):
+        read(_document(_scaler(sets=f"{{labels: [l], image: i, env: {env}}}")))
+        (said,) = (f"{where}: {what}" for where, what in zip(read.where, read.what, strict=True))
+        assert said.endswith(says)
+
+
 def test_a_hostile_file_is_one_problem(read, tmp_path):
     read("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"))
     assert read.where
