@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
+import msgspec
 from gevent.event import Event
 
 from kici.contracts.link import JobKey, Message
@@ -149,6 +150,10 @@ class PeerDesk:
             case JobFinished():
                 self.perform(self._offers.finished(message.key, message.frame))
 
+    def heard_pool(self, boot_id: str) -> None:
+        """Before each message of the pool: from which of its starts it is."""
+        self._offers.pool = boot_id
+
     def pool_started(self) -> None:
         """A new pool: it has no log credit and knows nothing that no agent tells it."""
         self.relaying.grant()
@@ -163,7 +168,8 @@ class PeerDesk:
     def say_outbox(self, *, to_pool: bool) -> None:
         self._publisher.publish_later("outbox", self._outbox_state)
         if to_pool:
-            self._shell.tell("pool", self._outbox_state())
+            state = msgspec.structs.replace(self._outbox_state(), pool=self._offers.pool)
+            self._shell.tell("pool", state)
 
     def _outbox_state(self) -> OutboxState:
         return self._outbox.state(self._publisher.next_rev())

@@ -147,6 +147,8 @@ class Peer:
             self._handle(received)
 
     def _handle(self, received: Received) -> None:
+        if received.sender == "pool":
+            self._desk.heard_pool(received.boot_id)
         match received.body:
             case Hello(name="pool"):
                 self._collections.pool_started()

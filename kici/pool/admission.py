@@ -30,6 +30,8 @@ MAX_EARLY_CANCELS = 1000
 
 def offered(board: Board, event: JobOffered, now: float) -> None:
     """Answer an offer, once and at once."""
+    if _for_another(board, event):
+        return
     held = board.jobs.get(event.key)
     if held is not None and not (event.again and _unclaimed(held)):
         board.tell("peer", JobAccepted(key=event.key, message_id=event.message_id))
@@ -44,6 +46,12 @@ def offered(board: Board, event: JobOffered, now: float) -> None:
         _decline(board, event, job, reason, now)
         return
     _accept(board, event, job)
+
+
+def _for_another(board: Board, event: JobOffered | OutboxState) -> bool:
+    """It lay in the socket for the pool before us: the peer says it anew, and then it knows
+    what that pool said last."""
+    return bool(event.pool and board.boot_id) and event.pool != board.boot_id
 
 
 def _unclaimed(job: Job) -> bool:
@@ -156,6 +164,8 @@ def stored(board: Board, event: JobStored, now: float) -> None:
 
 def outbox_told(board: Board, event: OutboxState, now: float) -> None:
     """Open records that we do not hold wait for their agents (after a restart of ours)."""
+    if _for_another(board, event):
+        return
     board.outbox_seen = True
     for record in event.open:
         if board.jobs.get(record.key) is not None or record.key in board.recent:

@@ -32,7 +32,9 @@ class Board:
         wall: Callable[[], float],
         new_id: Callable[[], str],
         outsiders: bool = True,
+        boot_id: str = "",
     ) -> None:
+        self.boot_id = boot_id
         self.settings = config.settings
         self.wall = wall
         self.new_id = new_id

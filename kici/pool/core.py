@@ -61,8 +61,9 @@ class PoolCore:
         wall: Callable[[], float],
         new_id: Callable[[], str],
         outsiders: bool = True,
+        boot_id: str = "",
     ) -> None:
-        self.board = Board(config, wall=wall, new_id=new_id, outsiders=outsiders)
+        self.board = Board(config, wall=wall, new_id=new_id, outsiders=outsiders, boot_id=boot_id)
         self.deadline: float | None = None
         self._capacity_at = float("-inf")
 

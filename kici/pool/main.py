@@ -75,7 +75,11 @@ class Pool:
         self._issuer = TokenIssuer(settings.data_dir, static_file=settings.agent_tokens_file)
         outsiders = settings.agent_auth == "none" or self._issuer.has_static
         self._core = PoolCore(
-            shell.config, wall=time, new_id=lambda: str(uuid4()), outsiders=outsiders
+            shell.config,
+            wall=time,
+            new_id=lambda: str(uuid4()),
+            outsiders=outsiders,
+            boot_id=shell.boot_id,
         )
         self._server = AgentServer(self, self._issuer, auth=settings.agent_auth)
         self._fleet = Fleet(shell.config, self._issuer, self.apply)

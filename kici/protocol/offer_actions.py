@@ -57,9 +57,10 @@ def failed(key: JobKey, error: str, timestamp_ms: int) -> bytes:
     )
 
 
-def offer(key: JobKey, message_id: str, reroute: bytes, *, again: bool) -> JobOffered:
-    """For the pool; ``reroute`` is SECRET, ``again`` means that it was promised before."""
-    return JobOffered(key=key, message_id=message_id, reroute=reroute, again=again)
+def offer(key: JobKey, message_id: str, reroute: bytes, pool: str, *, again: bool) -> JobOffered:
+    """For the pool of that boot id; ``reroute`` is SECRET, ``again`` means that it was promised
+    before."""
+    return JobOffered(key=key, message_id=message_id, reroute=reroute, again=again, pool=pool)
 
 
 def yes(key: JobKey, message_id: str) -> Reply:

@@ -46,6 +46,8 @@ class Offers:
         self._wall = wall
         self._jobs: dict[JobKey, _Job] = {}
         self._withdrawn: set[JobKey] = set()
+        #: Boot id of the pool that was heard last.
+        self.pool = ""
 
     @property
     def deadline(self) -> float | None:
@@ -74,7 +76,7 @@ class Offers:
             job.message_ids.append(message_id)
             job.payload = reroute
             self._jobs[key] = job
-            return [Tell("pool", offer(key, message_id, reroute, again=False))]
+            return [Tell("pool", offer(key, message_id, reroute, self.pool, again=False))]
         if job.stage is _Stage.OFFERED:
             if len(job.message_ids) >= _MAX_REPEATS:
                 return [no(key, message_id, NOT_ANSWERING)]
@@ -86,7 +88,7 @@ class Offers:
         elif not job.confirmed and not job.dispatched:
             # The pool that accepted it may be gone: with the payload it can start it after all.
             job.payload = reroute
-            actions.append(Tell("pool", offer(key, message_id, reroute, again=True)))
+            actions.append(Tell("pool", offer(key, message_id, reroute, self.pool, again=True)))
         return actions
 
     def accepted(self, key: JobKey) -> Actions:
@@ -121,7 +123,7 @@ class Offers:
         if job.stage is _Stage.OFFERED:
             del self._jobs[key]
             return [no(key, message_id, reason) for message_id in job.message_ids]
-        if job.stage is _Stage.HELD and not job.confirmed:
+        if job.stage is _Stage.HELD and not job.confirmed and not job.dispatched:
             return self.finished(key, failed(key, reason, self._wall()))
         return []
 
@@ -181,7 +183,8 @@ class Offers:
             if job.payload is not None:
                 message_id = job.message_ids[0] if job.message_ids else ""
                 again = job.stage is _Stage.HELD
-                actions.append(Tell("pool", offer(key, message_id, job.payload, again=again)))
+                offered = offer(key, message_id, job.payload, self.pool, again=again)
+                actions.append(Tell("pool", offered))
             if job.cancel is not None and job.stage is not _Stage.CONCLUDED:
                 actions.append(Tell("pool", job.cancel))
         return actions

@@ -1,12 +1,13 @@
 """A new pool finds jobs and agents of the one before it, which have not said yet what they do."""
 
+import msgspec
 import pytest
 
 from kici.config.model import ResourceCap, Resources, ResourceSpec, ScalerConfig
-from kici.contracts.link.jobs import JobDispatched
+from kici.contracts.link.jobs import JobDispatched, JobOffered, OpenJob, OutboxState
 from kici.pool.events import AgentsFound, AgentsSought, ScalersChanged
 from kici.pool.scalers.base import FoundAgent
-from tests.support.pool_world import World, key, label_set, scaler
+from tests.support.pool_world import World, key, label_set, reroute, scaler
 
 
 # A76
@@ -79,3 +80,20 @@ def test_a_lost_job_whose_agent_turns_out_to_be_ours_and_ends_is_failed():
     world.do(AgentsFound("s1", [found]))
     world.backend("x1", "exited", "exit code 1")
     assert [one.state for one in world.finished()] == ["failed"]
+
+
+# P60
+def test_what_lay_in_the_socket_for_the_pool_before_is_left_to_be_said_anew():
+    """An agent that comes back with its job would be told that nobody knows it."""
+    world = World(outbox=False)
+    world.core.board.boot_id = "boot-2"
+    world.register("a1", jobs=[("r1", "j1")])
+    old = OutboxState(rev=1, open=(), n_concluded=0, n_bytes=0, oldest_at=None, pool="boot-1")
+    world.do(old)
+    world.do(JobOffered(key=key(), message_id="m", reroute=reroute(), pool="boot-1"))
+    assert not world.cancels()
+    assert not world.answers()
+    told = (OpenJob(key=key(), accepted_at=1.0),)
+    world.do(msgspec.structs.replace(old, open=told, pool="boot-2"))
+    world.end()
+    assert [one.state for one in world.finished()] == ["success"]

@@ -37,6 +37,23 @@ def test_the_acknowledgement_follows_the_durable_promise(offers):
     assert offers.accepted(KEY) == []
 
 
+def test_an_offer_names_the_start_of_the_pool_that_it_is_for(offers):
+    """Else the next pool finds it in the socket and starts a job that the last one runs."""
+    offers.pool = "boot-1"
+    (first,) = offers.offered(KEY, "m1", b"{}", 0)
+    offers.pool = "boot-2"
+    (again,) = offers.pool_restarted()
+    assert (first.message.pool, again.message.pool) == ("boot-1", "boot-2")
+
+
+def test_a_late_no_to_an_old_offer_ends_no_job_that_an_agent_has(offers):
+    held(offers)
+    offers.dispatched(KEY)
+    offers.pool_restarted()
+    assert offers.declined(KEY, "Worker is draining") == []
+    assert offers.relays(KEY)
+
+
 # P37
 def test_a_refusal_is_passed_on_and_forgotten(offers):
     offers.offered(KEY, "m1", b"{}", 0)

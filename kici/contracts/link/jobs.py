@@ -10,12 +10,15 @@ class JobOffered(Message, tag="job.offered", frozen=True, kw_only=True):
     """A ``job.reroute`` arrived, or is offered again after a pool restart (``again``).
 
     Answered by ``job.accepted`` or ``job.declined``. ``reroute`` is its JSON text; SECRET.
+    ``pool`` is the boot id of the pool that it is for, as far as the peer knew one: what a pool
+    finds in the socket of the one before it was said before that one's last words were heard.
     """
 
     key: JobKey
     message_id: str
     reroute: bytes
     again: bool = False
+    pool: str = ""
 
 
 class JobCancel(Message, tag="job.cancel", frozen=True, kw_only=True):
@@ -41,13 +44,15 @@ class OpenJob(Row, frozen=True, kw_only=True):
 
 class OutboxState(Message, tag="outbox.state", frozen=True, kw_only=True):
     """What is promised and not yet concluded; to pool (which adopts or fails each, after
-    the grace time) and to web. Sent on ``snapshot.request`` and on change to web."""
+    the grace time) and to web. Sent on ``snapshot.request`` and on change to web. ``pool`` as in
+    ``job.offered``."""
 
     rev: int
     open: tuple[OpenJob, ...]
     n_concluded: int
     n_bytes: int
     oldest_at: float | None
+    pool: str = ""
 
 
 class LogCredit(Message, tag="log.credit", frozen=True, kw_only=True):
