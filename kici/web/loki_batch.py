@@ -18,6 +18,8 @@ MAX_BATCH_BYTES = 1 * 2**20
 MAX_BATCH_LINES = 5000
 #: Loki refuses lines of 256 KiB.
 MAX_LINE_CHARS = 200 * 1024
+#: Lines of several processes overtake each other by less than this.
+_ORDER_NS = 5 * 10**9
 _PER_LINE = 100  # what a queued line costs beside its text
 
 
@@ -85,12 +87,20 @@ class Encoder:
         values = [self._value(line) for line in lines]
         return self._encode({"streams": [{"stream": self._labels, "values": values}]})
 
+    def _stamp(self, own_ns: int | None) -> int:
+        """Behind the line before, unless the clock was put back since: what is stamped far
+        ahead of the clock, Loki refuses."""
+        next_ns = self._last_ns + 1
+        if own_ns is None or own_ns < next_ns < own_ns + _ORDER_NS:
+            return next_ns
+        return own_ns
+
     def _value(self, line: bytes) -> tuple[str, str, dict[str, Any]]:
         try:
             fields = self._decode(line)
         except msgspec.DecodeError:  # also what is no UTF-8
             fields = Line()
-        self._last_ns = max(self._last_ns + 1, _nanoseconds(fields.timestamp))
+        self._last_ns = self._stamp(_nanoseconds(fields.timestamp))
         named = {
             "level": fields.level,
             "requestId": fields.requestId,
@@ -102,11 +112,11 @@ class Encoder:
         return str(self._last_ns), text, metadata
 
 
-def _nanoseconds(timestamp: str) -> int:
+def _nanoseconds(timestamp: str) -> int | None:
     try:
         return round(datetime.fromisoformat(timestamp).timestamp() * 1000) * 1_000_000
     except ValueError:
-        return 0
+        return None
 
 
 def is_retried(status: int) -> bool:

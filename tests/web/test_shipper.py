@@ -131,13 +131,23 @@ def test_labels_are_few_and_names_are_metadata() -> None:
     assert metadata == {"level": "warn", "requestId": "q", "runId": "r", "jobId": "j"}
 
 
+def stamps_of(lines: list[bytes]) -> list[int]:
+    values = json.loads(Encoder("pi").body(lines))["streams"][0]["values"]
+    return [int(value[0]) for value in values]
+
+
 def test_equal_and_backward_times_keep_their_order() -> None:
-    encoder = Encoder("pi")
-    late = b'{"timestamp":"2026-11-25T09:00:00.000Z"}'
+    late = b'{"timestamp":"2026-11-25T09:59:58.000Z"}'
     lines = [b'{"timestamp":"' + NOW.encode() + b'"}'] * 2 + [late, b"not json \xff"]
-    values = json.loads(encoder.body(lines))["streams"][0]["values"]
-    stamps = [int(value[0]) for value in values]
+    stamps = stamps_of(lines)
     assert stamps == [stamps[0] + n for n in range(4)]
+
+
+def test_after_the_clock_was_put_back_stamps_are_the_lines_own_again() -> None:
+    times = [NOW, "2026-11-25T09:00:00.000Z", "2026-11-25T09:00:00.000Z"]
+    lines = [b'{"timestamp":"%s"}' % one.encode() for one in times] + [b"not json"]
+    own = [stamps_of([line])[0] for line in lines[:2]]
+    assert stamps_of(lines) == [*own, own[1] + 1, own[1] + 2]
 
 
 def test_the_buffer_is_bounded_and_batches_too() -> None:
