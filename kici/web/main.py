@@ -67,7 +67,7 @@ def take(desk: Desk, boot_id: str, received: Received) -> None:
     if fresh and isinstance(body, JobView) and body.state == "finished":
         entry = entry_of(body, boot_id, now)
         if desk.history.add(entry):
-            desk.tally.ended(entry)
+            desk.tally.ended(entry, started=body.started_at is not None)
         desk.feed.ended(body.key.job_id)
     if isinstance(body, Hello) and received.sender == "pool":
         desk.feed.watch_again()

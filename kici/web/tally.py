@@ -86,13 +86,14 @@ class Tally:
         elif isinstance(body, ReloadResult):
             self._reload(body)
 
-    def ended(self, entry: Entry) -> None:
-        """A job's end, once each."""
+    def ended(self, entry: Entry, *, started: bool) -> None:
+        """A job's end, once each; one that never ``started`` neither waited for that nor ran."""
         self.executions[entry.status] += 1
         self.steps.update(step.state for step in entry.steps)
         self.n_log_lines += entry.n_log_lines
-        self.execution_s.observe(entry.duration_ms / 1000)
-        self.queue_s.observe(max(0.0, entry.started_at - entry.accepted_at))
+        if started:
+            self.execution_s.observe(entry.duration_ms / 1000)
+            self.queue_s.observe(max(0.0, entry.started_at - entry.accepted_at))
 
     def _reload(self, result: ReloadResult) -> None:
         if result.at != self._reloaded_at:  # it is told again with each snapshot

@@ -111,6 +111,15 @@ def test_metrics_tell_what_the_owners_told(web: WebChild) -> None:
     assert ("kici_worker_disk_written_bytes_total", ()) in seen
 
 
+def test_a_job_that_never_started_waited_and_ran_for_no_time_that_counts(web: WebChild) -> None:
+    web.pool.tell(job(1, "j-1", "queued", started_at=None))
+    web.pool.tell(finished(2, "j-1", "cancelled", started_at=None))
+    cancelled = ("kici_orch_executions_total", (("status", "cancelled"),))
+    seen = until(lambda: scrape(web), lambda m: m.get(cancelled) == 1)
+    assert seen["kici_worker_queue_seconds_count", ()] == 0
+    assert seen["kici_orch_execution_duration_seconds_count", ()] == 0
+
+
 def exposed(web: WebChild) -> set[str]:
     """Every sample name; families without samples count by their declaration."""
     text = web.request("GET", "/metrics")[2].decode()
