@@ -33,6 +33,7 @@ class LineStream(logging.Handler):
         self.stream = stream
         self.n_dropped = 0
         self._stuck = False
+        self._torn = False
         try:
             self._fd: int | None = stream.fileno()
         except (AttributeError, OSError, ValueError):
@@ -62,16 +63,19 @@ class LineStream(logging.Handler):
             self.n_dropped += 1
 
     def _write(self, line: str) -> bool:
-        """Write the whole line; False when it was given up before its first byte."""
-        data = line.encode("utf-8", "backslashreplace")
+        """Write the whole line; False when it was given up. What of it is out already then
+        is ended by the next one: glued together both would be lost to a reader of JSON."""
+        data = b"\n" * self._torn + line.encode("utf-8", "backslashreplace")
         position = 0
         while position < len(data):
             if not self._has_room(0 if self._stuck else PATIENCE_MS):
                 self._stuck = True
+                self._torn |= position > 0
                 return False
             self._stuck = False
             assert self._fd is not None
             position += os.write(self._fd, data[position : position + _PIECE])
+        self._torn = False
         return True
 
     def _has_room(self, timeout_ms: int) -> bool:

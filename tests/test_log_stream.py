@@ -59,6 +59,17 @@ def test_a_long_line_arrives_whole(pipe):
     assert b"".join(parts) == b"y" * 500_000 + b"\n"
 
 
+def test_what_follows_a_line_that_was_given_up_half_way_begins_a_line(pipe):
+    handler, read = pipe
+    handler.emit(_record("z" * 200_000))  # more than a pipe holds, and nobody reads
+    assert handler.n_dropped == 1
+    torn = os.read(read, 200_000)
+    assert 0 < len(torn) < 200_000
+    handler.emit(_record("next"))
+    handler.emit(_record("last"))
+    assert os.read(read, 65536) == b"\nLog lines were lost1\nnext\nlast\n"
+
+
 def test_a_closed_stream_is_no_error():
     stream = io.StringIO()
     handler = LineStream(stream)
