@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,7 @@ def run(settings: CoordinatorSettings) -> int:
         gevent.signal_handler(number, stop.set)
     server = _serve(listener, service, token)
     _announce(settings, listener.getsockname()[1])
-    loops = [
-        gevent.spawn(_every, TICK_S, service.tick),
-        gevent.spawn(_every, BATCH_S, service.flush),
-    ]
+    loops = start_loops(service)
     stop.wait()
     _log.info("Coordinator shutting down", extra={"peers": service.n_open})
     service.leave()
@@ -132,15 +130,24 @@ def _announce(settings: CoordinatorSettings, port: int) -> None:
     _log.info("Coordinator listening", extra=fields)
 
 
-def _every(seconds: float, task: Any) -> None:
-    """Call ``task`` for ever; a bug in it ends the process rather than its work in silence."""
+def start_loops(service: Service) -> list[gevent.Greenlet]:
+    """What goes on by itself: deadlines and commits."""
+    return [gevent.spawn(_for_ever, _tick, service), gevent.spawn(_for_ever, _flush, service)]
+
+
+def _for_ever(loop: Callable[[Service], None], service: Service) -> None:
+    """A bug in a loop ends the process rather than its work in silence."""
+    try:
+        loop(service)
+    except Exception:  # noqa: BLE001 - said, then the process ends
+        _log.critical("Coordinator loop failed", exc_info=True)
+        os._exit(1)
+
+
+def _tick(service: Service) -> None:
     while True:
-        gevent.sleep(seconds)
-        try:
-            task()
-        except Exception:  # noqa: BLE001 - said, then the process ends
-            _log.critical("Coordinator loop failed", exc_info=True)
-            os._exit(1)
+        gevent.sleep(TICK_S)
+        service.tick()
 
 
 def _flush(service: Service) -> None:
