@@ -94,6 +94,7 @@ class BoundedHandler(WSGIHandler):
 
     def handle_one_request(self) -> Any:
         self.waiting = True
+        self.server.fell_silent(self.socket)
         self._timer = gevent.Timeout.start_new(HEAD_S)
         try:
             return super().handle_one_request()
@@ -182,7 +183,7 @@ class BoundedServer(WSGIServer):
             listener, application, log=None, error_log=None, handler_class=BoundedHandler
         )
         self.upgrade = upgrade
-        #: In the order of their last change from waiting to busy; the oldest is first.
+        #: In the order in which they began to wait for a request: the longest silent one first.
         self._open: dict[socket.socket, BoundedHandler] = {}
 
     @property
@@ -201,6 +202,10 @@ class BoundedServer(WSGIServer):
             handler.handle()
         finally:
             del self._open[sock]
+
+    def fell_silent(self, sock: Any) -> None:
+        """A connection begins to wait for its first or next request."""
+        self._open[sock] = self._open.pop(sock)
 
     def _make_room(self) -> bool:
         for sock, handler in self._open.items():

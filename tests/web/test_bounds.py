@@ -91,3 +91,31 @@ def test_more_connections_than_the_limit_push_the_oldest_silent_one_out(web: Web
     finally:
         for sock in silent:
             sock.close()
+
+
+def test_a_connection_that_asked_lately_stays_however_old_it_is(web: WebChild) -> None:
+    old = http.client.HTTPConnection("127.0.0.1", web.port, timeout=DEADLINE_S)
+    silent = []
+
+    def more(n: int) -> None:
+        for _ in range(n):
+            silent.append(socket.create_connection(("127.0.0.1", web.port), timeout=DEADLINE_S))
+        assert web.request("GET", "/health")[0] == 200  # all before it are accepted
+
+    def ask() -> int:
+        old.request("GET", "/health")
+        answer = old.getresponse()
+        answer.read()
+        return answer.status
+
+    try:
+        old.connect()
+        old.auto_open = 0
+        more(500)
+        assert ask() == 200
+        more(20)
+        assert silent[0].recv(100) == b""
+        assert ask() == 200
+    finally:
+        for sock in (old, *silent):
+            sock.close()
