@@ -1,6 +1,10 @@
 """The faults of issue 3 at their full length: a link or a coordinator that is away for longer
 than every time-out of ours."""
 
+import contextlib
+import os
+import signal
+import subprocess
 import time
 
 import pytest
@@ -60,3 +64,27 @@ def test_a_job_of_20_s_outlives_kill_9(house, what):
     else:
         house.kill_child(what)
     ends(house, job)
+
+
+# A76, A78
+def test_a_job_outlives_a_worker_whose_peer_cannot_be_kept_alive(house):
+    """It dies each time it is started, until the worker gives up: a service manager's next start
+    finds the agent at work."""
+    job = started(house, writes(4))
+    ending = time.monotonic() + 200
+    while house.worker.running():
+        assert time.monotonic() < ending, "the worker does not give up"
+        for pid in children_of(house.worker.pid, "kici-worker: peer"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.2)
+    assert house.worker.wait(5) == 1
+    assert len(house.agents()) == 1
+    house.start_worker()
+    ends(house, job)
+
+
+def children_of(parent, title):
+    shown = subprocess.run(["ps", "ax", "-o", "pid=,ppid=,args="], capture_output=True, text=True)
+    rows = [row.split(None, 2) for row in shown.stdout.splitlines()]
+    return [int(pid) for pid, ppid, args in rows if int(ppid) == parent and args.startswith(title)]
