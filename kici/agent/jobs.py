@@ -12,6 +12,7 @@ from gevent.event import Event
 
 from kici.agent.archives import fetch_archive
 from kici.agent.checkout import check_content_hash, check_out
+from kici.agent.clearing import clear
 from kici.agent.environment import inside, job_environment, secrets_of, step_environment
 from kici.agent.logs import StepLog
 from kici.agent.native import SHELLS, JobRefused, NativeJob, Step, parse_native, step_name
@@ -21,7 +22,6 @@ from kici.agent.settings import AgentSettings
 from kici.agent.step_files import StepFiles
 from kici.agent.steps import GRACE_S, Commands, Interrupt, Outcome, inherited_environment
 from kici.contracts.wire.agent.jobs import JobDispatch
-from kici.shell.remove_tree import remove_tree
 
 _log = logging.getLogger("kici.agent")
 
@@ -94,7 +94,7 @@ class JobRun:
             state, error = self._interrupt.state, self._interrupt.reason
         self._reporter.finished(state, self._results.job(time.monotonic() - started, error))
         if root is not None:
-            remove_tree(root)
+            clear(root)
         self._reporter.cleaned()
 
     def _start_timer(self) -> gevent.Greenlet | None:
