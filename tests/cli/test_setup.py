@@ -79,6 +79,26 @@ def test_the_token_comes_from_stdin_too(installed, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [setup.EPILOG, (ROOT / "packaging/debian/kici-worker.README.Debian").read_text()],
+    ids=["help", "README.Debian"],
+)
+def test_the_example_makes_a_worker_that_gets_jobs_of_kici_run(installed, text):
+    command = text[text.index("kici-worker setup --non-interactive") :].replace("\\\n", " ")
+    words = command.splitlines()[0].split()[2:]
+    where = words.index("--token-file") + 1
+    words[where] = str(installed / "token")
+    (installed / "token").write_text("kici_join_v1.a.b\n")
+    assert _setup(installed, *words) == 0
+    (labels,) = (
+        line
+        for line in (installed / "etc/kici/scalers.yaml").read_text().splitlines()
+        if "labels:" in line
+    )
+    assert '"runtime:native"' in labels
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         (("--non-interactive",), "Coordinator URL"),
