@@ -53,7 +53,7 @@ def build_parser(program: str, about: str, verbs: Verbs, default: str | None) ->
             verb, help=module.HELP, description=module.HELP, epilog=getattr(module, "EPILOG", None)
         )
         module.arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, program=program)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""``kici-worker version``."""
+"""``kici-worker version``, ``kici-coordinator version``."""
 
 import argparse
 import json
@@ -22,5 +22,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(facts))
     else:
-        print(f"kici-worker {facts['version']} (Python {facts['python']}, {facts['platform']})")
+        print(f"{args.program} {facts['version']} (Python {facts['python']}, {facts['platform']})")
     return 0

@@ -36,6 +36,10 @@ def test_version_is_shown_for_people_and_machines() -> None:
 
 
 # W4 W17
+def test_each_command_names_itself_with_the_version() -> None:
+    assert run_worker("version", module="coordinator").out.startswith("kici-coordinator 0.")
+
+
 def test_a_wrong_configuration_is_one_fatal_line_and_exit_1() -> None:
     ran = run_worker(KICI_CLUSTER_ROLE="worker")
     assert ran.code == 1
