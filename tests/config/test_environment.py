@@ -51,6 +51,10 @@ def test_the_plural_wins_and_the_same_url_counts_once():
         ("KICI_LOKI_URL", "loki", "http://"),
         ("KICI_DRAIN_TIMEOUT", "soon", "5m"),
         ("KICI_AGENT_ENV_", "x", "name"),
+        ("KICI_BASE_PATH", "/\u00e4", "/kici"),
+        ("KICI_BASE_PATH", "/a%20b", "/kici"),
+        ("KICI_BASE_PATH", "/a/../b", "/kici"),
+        ("KICI_BASE_PATH", "/<x>", "/kici"),
     ],
 )
 def test_a_wrong_value_is_a_problem_of_its_variable(name, value, says):
