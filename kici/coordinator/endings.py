@@ -28,7 +28,9 @@ class Endings:
         """Durable first, then forgotten here. False when the store refused."""
         assert state in HELD_ENDED
         try:
-            self._logs.finish(job.job_id, (data or {}).get("logLines"))
+            n_dropped = self._rows.steps.n_dropped(job.job_id)
+            notes = [f"{n_dropped} reports about steps were not kept"] if n_dropped else []
+            self._logs.finish(job.job_id, (data or {}).get("logLines"), notes)
             self._rows.ended(job.job_id, state, reason, data)
         except StoreError as error:
             _log.error("Job end not stored", extra={"jobId": job.job_id, "error": str(error)})

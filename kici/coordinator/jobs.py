@@ -1,4 +1,4 @@
-"""The tables of jobs, attempts and steps: the truth that survives a restart (C52)."""
+"""The tables of jobs and attempts: the truth that survives a restart (C52)."""
 
 from collections.abc import Sequence
 from sqlite3 import Row
@@ -7,18 +7,19 @@ from typing import Any
 import msgspec
 
 from kici.contracts.states import HELD_ENDED, HeldState
-from kici.contracts.wire.peer.jobs import JobProgress
+from kici.coordinator.steps import StepRows, packed
 from kici.coordinator.store import Store
-from kici.coordinator.times import whole
-from kici.protocol.nesting import is_too_deep, may_be_deep
 
 #: Ended jobs beyond this number go, with their logs, oldest first.
 KEEP_ENDED = 2000
 #: The same for the logs of all jobs together: the disk of a small machine.
 KEEP_LOG_BYTES = 2**30
-#: Details of a step or job that are kept: an agent's ``data`` may be megabytes.
-MAX_DATA_BYTES = 256 * 1024
-_TOO_DEEP = '{"error":"details that are nested too deeply are not kept"}'
+#: What was tried for a job, the newest; a worker may have news of its scaler without end.
+MAX_ATTEMPTS = 200
+#: Characters of a worker's words about an attempt.
+_MAX_OUTCOME, _MAX_REASON = 100, 2000
+#: Attempts whose peer may still have the job, so must not get it again (C38): kept all.
+_BURNING = "('timeout', 'moved')"
 _ENDED = "(" + ",".join(f"'{state}'" for state in sorted(HELD_ENDED)) + ")"
 _PUBLIC = (
     "number, job_id, run_id, name, workflow, labels, state, holder, created_at, accepted_at,"
@@ -27,10 +28,11 @@ _PUBLIC = (
 
 
 class JobRows:
-    """Owns: the tables ``jobs``, ``attempts`` and ``steps``. Told by: the dispatcher."""
+    """Owns: the tables ``jobs`` and ``attempts``. Told by: the dispatcher."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.steps = StepRows(store)
 
     def add(
         self, job_id: str, run_id: str, name: str, workflow: str, labels: Sequence[str],
@@ -89,32 +91,22 @@ class JobRows:
         changed = self._store.write(
             "UPDATE jobs SET state = ?, reason = ?, data = ?, finished_at = ?, sealed = NULL"
             f" WHERE job_id = ? AND state NOT IN {_ENDED}",
-            str(state), reason, _packed(data), self._store.wall(), job_id,
+            str(state), reason, packed(data), self._store.wall(), job_id,
         )  # fmt: skip
-        self._store.write(
-            "UPDATE steps SET state = 'cancelled', finished_at = ? WHERE job_id = ?"
-            " AND state = 'running'",
-            self._store.wall(), job_id,
-        )  # fmt: skip
+        self.steps.end(job_id)
         self._store.commit()
         return bool(changed)
 
     def attempt(self, job_id: str, instance_id: str, outcome: str, reason: str | None) -> None:
         self._store.write(
             "INSERT INTO attempts VALUES (?, ?, ?, ?, ?)",
-            job_id, instance_id, self._store.wall(), outcome, reason,
+            job_id, instance_id, self._store.wall(), outcome[:_MAX_OUTCOME],
+            None if reason is None else reason[:_MAX_REASON],
         )  # fmt: skip
-
-    def step(self, job_id: str, report: JobProgress) -> None:
-        """The latest report about one step."""
-        at = whole(report.timestamp)
-        running = report.state in ("running", "pending")
         self._store.write(
-            "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (job_id, step_index) DO UPDATE SET name = excluded.name,"
-            " state = excluded.state, finished_at = excluded.finished_at, data = excluded.data",
-            job_id, whole(report.step_index), report.step_name, report.state, at,
-            None if running else at, _packed(report.data),
+            "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE job_id = ?"
+            f" AND outcome NOT IN {_BURNING} ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
+            job_id, MAX_ATTEMPTS,
         )  # fmt: skip
 
     # --- reading ---------------------------------------------------------------------
@@ -126,8 +118,7 @@ class JobRows:
     def burned(self, job_id: str) -> set[str]:
         """Peers that must not get the job again: they may have it (C38)."""
         rows = self._store.read(
-            "SELECT DISTINCT instance_id FROM attempts WHERE job_id = ?"
-            " AND outcome IN ('timeout', 'moved')",
+            f"SELECT DISTINCT instance_id FROM attempts WHERE job_id = ? AND outcome IN {_BURNING}",
             job_id,
         )
         return {row[0] for row in rows}
@@ -156,14 +147,8 @@ class JobRows:
         if not rows or (len(rows) > 1 and rows[0]["job_id"] != wanted):
             return None
         job = _shown(rows[0])
-        job["steps"] = [
-            {"index": r[0], "name": r[1], "state": r[2], "startedAt": r[3], "finishedAt": r[4],
-             "data": msgspec.json.decode(r[5]) if r[5] else None}
-            for r in self._store.read(
-                "SELECT step_index, name, state, started_at, finished_at, data FROM steps"
-                " WHERE job_id = ? ORDER BY step_index", job["jobId"],
-            )
-        ]  # fmt: skip
+        job["steps"] = self.steps.shown(job["jobId"])
+        job["stepReportsDropped"] = self.steps.n_dropped(job["jobId"])
         job["attempts"] = [
             {"instanceId": r[0], "at": r[1], "outcome": r[2], "reason": r[3]}
             for r in self._store.read(
@@ -182,18 +167,6 @@ class JobRows:
             " WINDOW newest AS (ORDER BY number DESC)) WHERE place > ? OR total > ?)",
             keep, keep_log_bytes,
         )  # fmt: skip
-
-
-def _packed(data: Any) -> str | None:
-    if data is None:
-        return None
-    try:
-        text = msgspec.json.encode(data)
-    except RecursionError:  # read with more of the stack left than we have here
-        return _TOO_DEEP
-    if len(text) > MAX_DATA_BYTES:
-        return '{"error":"details of more than 256 KiB are not kept"}'
-    return _TOO_DEEP if may_be_deep(text) and is_too_deep(data) else text.decode()
 
 
 def _shown(row: Row) -> dict[str, Any]:

@@ -46,14 +46,16 @@ class Logs:
         if lines:
             self._append(job_id, step_index, lines)
 
-    def finish(self, job_id: str, totals: Any = None) -> None:
+    def finish(self, job_id: str, totals: Any = None, notes: Sequence[str] = ()) -> None:
         """The job has ended: say what is missing, let the readers go. ``totals``: lines that
-        each step wrote, by its number as text, as our agents say."""
+        each step wrote, by its number as text, as our agents say. ``notes`` of ours follow."""
         if isinstance(totals, dict):
             self._end_steps(job_id, totals)
         size = self._size(job_id)
         if size[1]:
             self._insert(job_id, -1, [self._marker(f"{size[1]} lines were not stored")])
+        for note in notes:
+            self._insert(job_id, -1, [self._marker(note)])
         self.wake(job_id)
 
     def forget(self, job_id: str) -> None:

@@ -86,7 +86,7 @@ class Reports:
         job = self._placement.jobs.get(event.job_id)
         if job is None or job.holder != instance_id or job.spawn_until is None:
             return
-        self._rows.attempt(job.job_id, instance_id, event.event_type, event.detail[:2000])
+        self._rows.attempt(job.job_id, instance_id, event.event_type, event.detail)
         if event.event_type == "scaler.failed":
             self._endings.move_elsewhere(
                 job, f"agent could not be started: {event.detail[:500]}", now
@@ -100,7 +100,7 @@ class Reports:
         acknowledgement and the worker says it again (C45)."""
         try:
             if report.kind == "step":
-                self._rows.step(job.job_id, report)
+                self._rows.steps.report(job.job_id, report)
             if terminal:
                 return self._endings.end(job, HeldState(report.state), _reason(report), report.data)
             if report.state in _NOT_STARTED and report.kind == "job":

@@ -4,7 +4,7 @@ No secret is stored in clear: tokens and credentials only as hashes (peer spec 2
 job's payload sealed (``vault``) and only until the job has ended.
 """
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: Since version 2: the number of the next line of each step whose lines are numbered.
 _LOG_LINES = """
@@ -13,6 +13,15 @@ CREATE TABLE log_lines (
   step_index INTEGER NOT NULL,
   next_line INTEGER NOT NULL,
   PRIMARY KEY (job_id, step_index)
+) WITHOUT ROWID;
+"""
+#: Since version 3: what the rows of a job in ``steps`` amount to.
+_STEP_SUMS = """
+CREATE TABLE step_sums (
+  job_id TEXT PRIMARY KEY REFERENCES jobs (job_id) ON DELETE CASCADE,
+  n_rows INTEGER NOT NULL,
+  n_bytes INTEGER NOT NULL,
+  n_dropped INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
 SCHEMA = f"""
@@ -90,7 +99,13 @@ CREATE TABLE log_chunks (
   lines BLOB NOT NULL
 );
 CREATE INDEX log_by_job ON log_chunks (job_id, number);
-{_LOG_LINES}PRAGMA user_version = {SCHEMA_VERSION};
+{_LOG_LINES}{_STEP_SUMS}PRAGMA user_version = {SCHEMA_VERSION};
 """
 #: From each older version to the next one.
-MIGRATIONS = {1: f"{_LOG_LINES} PRAGMA user_version = 2;"}
+MIGRATIONS = {
+    1: f"{_LOG_LINES} PRAGMA user_version = 2;",
+    2: f"""{_STEP_SUMS}
+INSERT INTO step_sums SELECT job_id, COUNT(*), COALESCE(SUM(length(CAST(data AS BLOB))), 0), 0
+  FROM steps GROUP BY job_id;
+PRAGMA user_version = 3;""",
+}

@@ -460,7 +460,7 @@ def test_a_database_of_the_first_version_is_taken_over(tmp_path):
     store = Store(tmp_path, lambda: 1)
     store.close()
     with sqlite3.connect(tmp_path / "coordinator.db") as db:
-        db.executescript("DROP TABLE log_lines; PRAGMA user_version = 1;")
+        db.executescript("DROP TABLE log_lines; DROP TABLE step_sums; PRAGMA user_version = 1;")
     db.close()
     store = Store(tmp_path, lambda: 1)
     assert store.read("SELECT * FROM log_lines") == []
