@@ -112,7 +112,8 @@ class Backend(Protocol):
         """What exists; ``CannotLook`` when that cannot be found out now."""
 
     def adopt(self, agent_id: str) -> None:
-        """Watch a found agent from now on: its end is reported as ``exited``."""
+        """Watch a found agent from now on: its end is reported as ``exited``, at once when it
+        is gone already."""
 
     def cleans(self) -> str:
         """Where ``clean`` would look now; one of several backends with one place is enough."""

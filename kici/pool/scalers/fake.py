@@ -88,7 +88,9 @@ class FakeBackend:
         ]
 
     def adopt(self, agent_id: str) -> None:
-        if self._path(agent_id).exists() and agent_id not in self._timers:
+        if not self._path(agent_id).exists():
+            self._tell(agent_id, EventKind.EXITED, "it is gone")
+        elif agent_id not in self._timers:
             # Nothing to watch: it ends when it is reaped.
             self._started.add(agent_id)
             self._timers[agent_id] = gevent.spawn(lambda: None)

@@ -126,6 +126,7 @@ class HostBackend:
             self._agents[agent_id] = agent
             agent.watcher = gevent.spawn(self._watch_adopted, agent)
             return
+        self._report(BackendEvent(agent_id=agent_id, kind=EventKind.EXITED, detail="it is gone"))
 
     def cleans(self) -> str:
         return self._state_dir

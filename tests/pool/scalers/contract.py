@@ -77,6 +77,14 @@ class BackendContract:
         until(lambda: EventKind.EXITED in self.kinds(bench, agent), GRACE_S + KILL_S + 5)
         assert not bench.make().found()
 
+    def test_adopting_an_agent_that_is_gone_meanwhile_is_reported_as_its_end(self, bench):
+        bench.make().adopt("scaler-x-ffffffff")
+        until(lambda: bench.events)
+        gevent.sleep(0.05)
+        (end,) = bench.events
+        assert (end.agent_id, end.kind) == ("scaler-x-ffffffff", EventKind.EXITED)
+        assert "gone" in end.detail
+
     def test_agents_of_another_worker_are_neither_found_nor_touched(self, bench):
         backend, agent = self.started(bench)
         stranger = bench.make(owner="another")
