@@ -134,6 +134,8 @@ class Agent:
         self.perform(self.machine.job_step(step_index, name, state, time.monotonic(), **more))
 
     def finished(self, state: str, data: dict[str, Any]) -> None:
+        for step_index, marker in self._dropping.rest():
+            self._say(step_index, marker, "stdout")
         self.perform(self.machine.job_finished(state, data, time.monotonic()))
 
     def cleaned(self) -> None:

@@ -22,6 +22,40 @@ def test_each_step_has_its_own_count_which_is_said_once():
     assert dropping.marker(1) == ("[1 lines dropped due to backpressure]",)
 
 
+def test_what_was_not_said_before_the_jobs_end_is_said_then_and_forgotten():
+    dropping = Dropping()
+    dropping.drop(-1, 2)
+    dropping.drop(3, 1)
+    assert list(dropping.rest()) == [
+        (-1, ("[2 lines dropped due to backpressure]",)),
+        (3, ("[1 lines dropped due to backpressure]",)),
+    ]
+    assert list(dropping.rest()) == []
+
+
+def test_lines_dropped_after_their_steps_end_are_counted_at_the_jobs_end(
+    worker, start_agent, tmp_path
+):
+    n = 400_000
+    start_agent(KICI_BACKPRESSURE_MODE="drop", KICI_MAX_LOG_SIZE_BYTES="100000000")
+    side = worker.accept()
+    side.register()
+    side.reading.clear()
+    behind = f"(seq 1 {n} | sed 's/$/ {'x' * 90}/'; touch {tmp_path}/done) &"
+    wait = f"while [ ! -e {tmp_path}/done ]; do sleep 0.05; done"
+    side.dispatch([{"run": behind}, {"run": wait}])
+    wait_for(lambda: list((tmp_path / "agent").glob("kici-*")))
+    wait_for(lambda: not list((tmp_path / "agent").glob("kici-*")))
+    side.reading.set()
+    end = side.until("job.status", state="success")
+    lines = side.log_lines(0)
+    kept = [line for line in lines if line.endswith("x")]
+    n_dropped = sum(int(found[1]) for line in lines if (found := MARKER.fullmatch(line)))
+    assert n_dropped > 0
+    assert len(kept) + n_dropped == n
+    assert end["data"]["logLines"]["0"] == len(lines)
+
+
 def test_in_mode_drop_a_step_runs_on_and_every_lost_line_is_counted(worker, start_agent, tmp_path):
     n = 250_000
     start_agent(KICI_BACKPRESSURE_MODE="drop", KICI_MAX_LOG_SIZE_BYTES="100000000")
