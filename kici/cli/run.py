@@ -67,9 +67,26 @@ def fatal(error: "ConfigError", environ: Mapping[str, str]) -> None:
 
     given = environ.get("KICI_LOG_FORMAT", "")
     log.setup(format=given if given in ("plain", "json") else "auto")
+    _also_to_files(environ)
     extra = {
         "error": str(error),
         "problems": [str(problem) for problem in error.problems],
         "stack": "".join(traceback.format_stack()),
     }
     logging.getLogger("kici.supervisor").error("Fatal startup error", extra=extra)
+
+
+def _also_to_files(environ: Mapping[str, str]) -> None:
+    """Where nobody may look at stdout (launchd): only what is certain is used of the settings,
+    so nothing is rotated or deleted."""
+    from kici.config import places
+    from kici.log_files import DailyFile
+    from kici.log_lines import JsonLines
+
+    given = environ.get("KICI_LOG_DIR", "").strip()
+    directory = places.expand(given, environ)
+    if given and os.path.isdir(directory):
+        ever = float("inf")
+        files = DailyFile(directory, "", max_bytes=2**62, retention_days=ever)
+        files.setFormatter(JsonLines())
+        logging.getLogger().addHandler(files)

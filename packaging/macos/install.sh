@@ -2,7 +2,7 @@
 # Installs kici-worker on a Mac (macOS 13 or later) as a launchd service. As root:
 #   sudo packaging/macos/install.sh [--from WHEEL-OR-DIRECTORY] [--user NAME] [--no-start]
 # Files: /usr/local/kici (virtual environment), /usr/local/etc/kici (configuration, kept),
-# /usr/local/var/kici (state), /usr/local/var/log/kici (logs, rotated by newsyslog).
+# /usr/local/var/kici (state), /usr/local/var/log/kici (logs, rotated by the worker itself).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 from=$(dirname "$(dirname "$here")")
@@ -47,6 +47,7 @@ if [ ! -e "$root$config/worker.env" ]; then
     sed -e "s|^#KICI_CLUSTER_ROLE=.*|KICI_CLUSTER_ROLE=worker|" \
       -e "s|^#KICI_DATA_DIR=.*|KICI_DATA_DIR=$state|" \
       -e "s|^#KICI_CLUSTER_CREDENTIAL_FILE=.*|KICI_CLUSTER_CREDENTIAL_FILE=$state/peer-credential|" \
+      -e "s|^#KICI_LOG_DIR=.*|KICI_LOG_DIR=$logs|" \
       -e "s|^#KICI_SCALER_CONFIG_PATH=.*|KICI_SCALER_CONFIG_PATH=$config/scalers.yaml|" \
       "$conf/worker.env" > "$root$config/worker.env"
   )
@@ -60,7 +61,10 @@ sed -e "s|@PREFIX@|$prefix|g" -e "s|@CONFIG@|$config|g" -e "s|@STATE@|$state|g" 
   -e "s|@LOGS@|$logs|g" -e "s|@USER@|$user|g" -e "s|@HOME@|$home|g" \
   "$here/dev.kici.worker.plist" > "$plist"
 chmod 644 "$plist"
-printf '%s/*.log %s: 640 7 10240 * GN\n' "$logs" "$user" > "$root/etc/newsyslog.d/kici-worker.conf"
+# The log is rotated by the worker. newsyslog takes only the file for what is said beside it: a
+# running daemon keeps the old one, but each start, and many are what fills it, opens the new one.
+printf '%s/worker.err.log %s: 640 3 1024 * N\n' "$logs" "$user" \
+  > "$root/etc/newsyslog.d/kici-worker.conf"
 
 if [ $start = yes ]; then
   launchctl bootout system/dev.kici.worker 2>/dev/null || true
@@ -72,4 +76,5 @@ Installed. Next:
   \$EDITOR $config/scalers.yaml
   $prefix/venv/bin/kici-worker check-config --env-file $config/worker.env
   sudo launchctl kickstart -k system/dev.kici.worker
+Log: $logs/orchestrator-*.log; what is said beside it: $logs/worker.err.log
 MESSAGE

@@ -1,6 +1,7 @@
 """``kici-worker`` as a command: verbs, help, exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -35,11 +36,11 @@ def test_version_is_shown_for_people_and_machines() -> None:
     assert set(json.loads(run_worker("version", "--json").out)) == {"version", "python", "platform"}
 
 
-# W4 W17
 def test_each_command_names_itself_with_the_version() -> None:
     assert run_worker("version", module="coordinator").out.startswith("kici-coordinator 0.")
 
 
+# W4 W17
 def test_a_wrong_configuration_is_one_fatal_line_and_exit_1() -> None:
     ran = run_worker(KICI_CLUSTER_ROLE="worker")
     assert ran.code == 1
@@ -63,6 +64,23 @@ def test_two_wrong_variables_are_reported_by_one_start() -> None:
 def test_a_service_manager_is_told_not_to_restart_us(variable: str) -> None:
     ran = run_worker("run", **{"KICI_CLUSTER_ROLE": "worker", variable: "x"})
     assert ran.code == 78
+
+
+def test_the_fatal_line_is_in_the_log_files_too_where_there_is_a_directory_for_them(
+    tmp_path,
+) -> None:
+    old = tmp_path / "orchestrator-2001-01-01.log"
+    old.write_text("kept: how long is not known yet\n")
+    os.utime(old, (1e9, 1e9))
+    variables = {"KICI_CLUSTER_ROLE": "worker", "KICI_PORT": "abc", "KICI_LOG_DIR": str(tmp_path)}
+    ran = run_worker("run", **variables)
+    (file,) = set(tmp_path.glob("orchestrator-*.log")) - {old}
+    assert ran.code == 1
+    assert file.read_text() == ran.out
+    assert "KICI_PORT" in ran.out
+    assert old.exists()
+    variables["KICI_LOG_DIR"] = "/proc/none"
+    assert run_worker("run", **variables).code == 1
 
 
 def test_the_exit_code_of_a_wrong_configuration_can_be_chosen() -> None:

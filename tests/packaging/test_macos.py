@@ -16,7 +16,7 @@ def test_the_property_list_restarts_after_crashes_only_and_waits_for_the_drain()
     assert plist["ExitTimeOut"] > 300
     assert plist["AbandonProcessGroup"] is True
     assert plist["Umask"] == 0o77
-    assert plist["StandardOutPath"].endswith(".log")
+    assert plist["StandardOutPath"] == "/dev/null"
 
 
 def _launch(tmp_path, text, *command):
@@ -84,12 +84,18 @@ def test_installing_and_removing_leaves_configuration_until_purge(tmp_path):
     env_file = root / "usr/local/etc/kici/worker.env"
     assert env_file.stat().st_mode & 0o777 == 0o600
     assert "\nKICI_DATA_DIR=/usr/local/var/kici\n" in env_file.read_text()
+    logs = "/usr/local/var/log/kici"
+    assert f"\nKICI_LOG_DIR={logs}\n" in env_file.read_text()
+    rotated = (root / "etc/newsyslog.d/kici-worker.conf").read_text().split()[0]
+    assert rotated == f"{logs}/worker.err.log"
     plist = plistlib.loads((root / "Library/LaunchDaemons/dev.kici.worker.plist").read_bytes())
     assert plist["ProgramArguments"] == [
         "/usr/local/kici/libexec/kici-worker-launch",
         "/usr/local/etc/kici/worker.env",
     ]
     assert "@" not in repr(plist)
+    assert plist["EnvironmentVariables"]["KICI_LOG_DIR"] == logs
+    assert plist["StandardErrorPath"] == rotated
     assert "bootstrap system" in (tmp_path / "launchctl").read_text()
     env_file.write_text("KICI_PORT=1\n")
     subprocess.run(
