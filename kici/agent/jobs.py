@@ -199,9 +199,9 @@ class JobRun:
     def _take_files(self, files: StepFiles, step: Step, index: int, outcome: Outcome) -> Outcome:
         try:
             outputs, variables, paths = files.outputs(), files.variables(), files.paths()
+            self._results.keep_outputs(step_name(step, index), outputs)
         except ValueError as error:
             return outcome if not outcome.ok else Outcome(outcome.exit_code, None, str(error))
-        self._results.keep_outputs(step_name(step, index), outputs)
         self._environment.update(variables)
         if paths:
             self._environment["PATH"] = ":".join([*paths, self._environment.get("PATH", "")])

@@ -110,7 +110,8 @@ class StepLog:
 
     def say(self, text: str, now: float) -> None:
         """A line of the agent's own."""
-        self._add("stdout", self._redactor.text(text).split("\n"), now)
+        lines = self._redactor.text(text).split("\n")
+        self._add("stdout", [piece for line in lines for piece in _pieces(line)], now)
 
     @property
     def due_at(self) -> float | None:

@@ -11,6 +11,8 @@ from kici.errors import KiciError
 
 #: More would only be a mistake, and each needs a status kept until it is delivered.
 MAX_STEPS = 1000
+#: Each name is in three reports.
+MAX_NAME_CHARS = 1000
 SHELLS = {
     "bash": ("bash", "--noprofile", "--norc", "-euo", "pipefail", "-c"),
     "sh": ("sh", "-eu", "-c"),
@@ -80,6 +82,8 @@ def _check_step(job: NativeJob, step: Step, where: str) -> None:
     if step.condition not in CONDITIONS:
         known = ", ".join(CONDITIONS)
         raise JobRefused(f"{where}: if must be one of {known}, not {step.condition!r}")
+    if len(step.name) > MAX_NAME_CHARS:
+        raise JobRefused(f"{where}: name is longer than {MAX_NAME_CHARS} characters")
     if step.timeout_ms is not None and step.timeout_ms <= 0:
         raise JobRefused(f"{where}: timeoutMs must be positive")
     if "\0" in step.run or "\0" in step.workdir:

@@ -130,3 +130,26 @@ def test_a_hundred_megabytes_without_a_line_feed_are_cut_and_bounded(worker, sta
     found = lines(side)
     assert max(map(len, found)) <= 64 * 1024
     assert "TRUNCATED" in found[-1]
+
+
+# A90 A92
+def test_outputs_that_no_report_can_carry_fail_their_step(worker, start_agent):
+    big = r"printf 'A=' >>$KICI_OUTPUT; head -c 500000 /dev/zero | tr '\0' '\1' >>$KICI_OUTPUT"
+    side, end = run(worker, start_agent, [{"run": big}] * 9 + [{"run": "true", "if": "always"}])
+    assert end["state"] == "failed"
+    assert "KICI_OUTPUT: the outputs of this job exceed 3145728 bytes" in end["data"]["error"]
+    assert list(end["data"]["outputs"]) == ["step 1"]
+    assert [state for _, state in statuses(side)][:3] == ["success", "failed", "skipped"]
+    assert max(size for _, size in side.sizes) < 4 * 2**20
+
+
+# A90 A92
+def test_endless_names_and_errors_are_bounded(worker, start_agent):
+    steps = [{"run": "true", "name": "n" * 3_000_000, "workdir": "w" * 3_000_000}]
+    side, end = run(worker, start_agent, steps)
+    assert "step 1: name is longer than 1000 characters" in end["data"]["error"]
+    steps[0]["name"] = "short"
+    side.dispatch(steps, jobId="job-2")
+    end = side.until("job.status", state="failed")
+    assert end["data"]["error"].startswith("Step 'short' failed: workdir 'www")
+    assert max(size for _, size in side.sizes) < 2**20
