@@ -86,6 +86,7 @@ class PeerConnection:
     def tick(self, now: float) -> None:
         deadline = self.session.deadline
         if deadline is not None and now >= deadline:
+            self.session.life.bytes(self._socket.last_heard_at)
             self._perform(self.session.tick(now))
 
     def say(self, message: Wire) -> bool:

@@ -29,6 +29,7 @@ from kici.protocol.coordinator_actions import (
 )
 from kici.protocol.coordinator_auth import Accepted, Refused, Verdict
 from kici.protocol.coordinator_handshake import AcceptorHandshake
+from kici.protocol.coordinator_liveness import Liveness
 from kici.protocol.machine import Actions, Close, Note, Send
 
 #: From the upgrade to acceptance (3.0, 2).
@@ -59,6 +60,8 @@ class CoordinatorSession:
         self.instance_id = ""
         self.role = ""
         self.draining = False
+        #: The shell tells it of bytes, before it ticks.
+        self.life = Liveness()
         self._settings = settings
         self._entropy = entropy
         self._wall = wall
@@ -70,7 +73,6 @@ class CoordinatorSession:
         )
         self._software: str | None = None
         self._sealer: handshake.Sealer | None = None
-        self._heard_at = 0.0
         self._beat_at = 0.0
         self._undecryptable = 0
 
@@ -100,8 +102,8 @@ class CoordinatorSession:
             return []
         if self.phase is not Phase.CONNECTED:
             return self._close(4002, "Auth timeout")
-        if now - self._heard_at >= self._settings.stale_after_s:
-            silence = Note("warning", "Peer is silent", {"seconds": round(now - self._heard_at)})
+        if now - self.life.at >= self._settings.stale_after_s:
+            silence = Note("warning", "Peer is silent", {"seconds": round(now - self.life.at)})
             return [silence, *self._close(4004, "Heartbeat timeout")]
         actions = self.beat(now) if now >= self._beat_at else []
         self._arm()
@@ -194,7 +196,7 @@ class CoordinatorSession:
         self._sealer, self._shake = following, None
         self.phase = Phase.CONNECTED
         self.role = verdict.role
-        self._heard_at = now
+        self.life.frame(now)
         actions += self.beat(now)
         self._arm()
         return [*actions, Joined(self.instance_id, self.role, self._software)]
@@ -211,7 +213,7 @@ class CoordinatorSession:
         if plaintext is None:
             return self._on_undecryptable()
         self._undecryptable = 0
-        self._heard_at = now  # any frame proves life, by our clock (C25)
+        self.life.frame(now)  # any frame proves life, by our clock (C25)
         try:
             message = _messages.decode(plaintext)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -237,7 +239,7 @@ class CoordinatorSession:
         return self._close(4001, "Decryption failed") if hopeless else []
 
     def _arm(self) -> None:
-        self.deadline = min(self._beat_at, self._heard_at + self._settings.stale_after_s)
+        self.deadline = min(self._beat_at, self.life.at + self._settings.stale_after_s)
 
     def _close(self, code: int, reason: str) -> Actions:
         if self.phase is Phase.CLOSED:
