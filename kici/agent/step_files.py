@@ -13,7 +13,10 @@ MAX_BYTES = 1024 * 1024
 
 
 class StepFiles:
-    """Owns: the three files of one step in ``directory``, outside the checkout."""
+    """Owns: the three files of one step in ``directory``, outside the checkout.
+
+    Raises ``OSError`` when they cannot be made.
+    """
 
     def __init__(self, directory: str, index: int) -> None:
         self._paths = {
@@ -21,7 +24,8 @@ class StepFiles:
             for name in ("KICI_OUTPUT", "KICI_ENV", "KICI_PATH")
         }
         for path in self._paths.values():
-            path.write_bytes(b"")
+            # Never what an earlier step put there: a FIFO would hold up the whole agent.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
     @property
     def environment(self) -> dict[str, str]:

@@ -44,6 +44,8 @@ def test_a_variable_that_no_process_can_have_fails_the_step(
         ("rm $KICI_OUTPUT; mkfifo $KICI_OUTPUT", "KICI_OUTPUT: not a regular file"),
         ("head -c 2000000 /dev/zero >$KICI_OUTPUT", "KICI_OUTPUT: more than 1048576 bytes"),
         ("rm -rf $(dirname $KICI_OUTPUT)", "No such file or directory"),
+        ("mkfifo $(dirname $KICI_OUTPUT)/step-1-kici_output", "File exists"),
+        ("ln -s $HOME/.profile $(dirname $KICI_OUTPUT)/step-1-kici_env", "File exists"),
     ],
 )
 def test_a_broken_step_file_fails_the_job_and_is_named(worker, start_agent, command, words):
