@@ -145,6 +145,11 @@ class ContainerBackend:
             kind, detail = agent.live()
         except Cancelled:  # thrown by a reap that came at the very end
             kind, detail = agent.outcome("stopped")
+        except Exception:  # noqa: BLE001 - else nobody would hear of its end
+            log.exception("Agent cannot be ended", extra={"agentId": agent.agent_id})
+            agent.left_behind = True
+            agent.release()
+            kind, detail = agent.outcome("it is not known how it ended")
         if agent.left_behind:
             self._leftovers.condemn(agent.agent_id)
         self._agents.pop(agent.agent_id, None)

@@ -31,3 +31,16 @@ def test_an_engine_that_breaks_off_or_talks_nonsense_fails_the_launch(
     assert detail in end.detail
     assert fleet._agents == {}
     assert fleet._backends["boxes"]._agents == {}
+
+
+def test_an_end_that_an_engine_tells_as_nonsense_is_an_end_all_the_same(fleet, engine):
+    backend = fleet.configured(boxes(engine))
+    engine.add("c1", "busy1", "boxes")
+    fleet.adopt("busy1", "boxes")
+    until(lambda: backend._agents["busy1"].up)
+    engine.answers["GET /containers/c1/json"] = (200, {})
+    engine.containers["c1"]["state"] = "exited"
+    until(lambda: fleet.ends())
+    assert [one.kind for one in fleet.ends()] == [EventKind.EXITED]
+    assert fleet._agents == {} == backend._agents
+    until(lambda: engine.containers == {})
