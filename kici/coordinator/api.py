@@ -107,8 +107,8 @@ class Api:
         body = request.json()
         document = body.get("job", body)
         run_id = body.get("runId") if "job" in body else None
-        if run_id is not None and not (isinstance(run_id, str) and 0 < len(run_id) <= 128):
-            raise HttpError(400, "runId: expected text of at most 128 characters")
+        if run_id is not None and not _is_id(run_id):
+            raise HttpError(400, "runId: expected at most 128 printable characters")
         if self._service.dispatcher.draining:
             raise HttpError(503, "the coordinator is shutting down")
         try:
@@ -135,9 +135,11 @@ class Api:
     def cancel(self, request: Request) -> tuple[int, Any]:
         job = self._find(request)
         body = request.json()
-        reason = str(body.get("reason") or "cancelled by the user")[:500]
+        reason = body.get("reason") or "cancelled by the user"
+        if not isinstance(reason, str):
+            raise HttpError(400, "reason: expected text")
         force = body.get("force") is True
-        if not self._service.dispatcher.cancel(job["jobId"], reason, force, monotonic()):
+        if not self._service.dispatcher.cancel(job["jobId"], reason[:500], force, monotonic()):
             raise HttpError(409, f"the job has ended: {job['state']}")
         self._service.flush()
         return 200, self._with_reason(self._find(request))
@@ -184,7 +186,7 @@ class Api:
         org_id, routing_key = body.get("orgId", "default"), body.get("routingKey", "default")
         if role not in ROLES:
             raise HttpError(400, f"role: expected one of {', '.join(ROLES)}")
-        if not isinstance(life_ms, int) or not 0 < life_ms <= MAX_TOKEN_LIFE_MS:
+        if type(life_ms) is not int or not 0 < life_ms <= MAX_TOKEN_LIFE_MS:
             raise HttpError(400, f"expiryMs: expected a number from 1 to {MAX_TOKEN_LIFE_MS}")
         if not all(
             isinstance(name, str) and 0 < len(name) <= 200 for name in (org_id, routing_key)
@@ -229,6 +231,11 @@ class Api:
         except NotCollected as error:
             raise HttpError(error.status, str(error)) from None
         return 200, Download(file, os.fstat(file.fileno()).st_size, "application/zip")
+
+
+def _is_id(value: Any) -> bool:
+    """It becomes a part of environments, log lines and names at the worker."""
+    return isinstance(value, str) and 0 < len(value) <= 128 and value.isprintable()
 
 
 def _is_names(value: Any) -> bool:

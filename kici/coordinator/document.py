@@ -36,6 +36,8 @@ from kici.protocol.labels import BadLabels, requirements
 
 NATIVE_LABEL = "runtime:native"
 MAX_STEPS = 500
+#: Characters of the names of a job and its workflow: they are in every list and log line.
+MAX_NAME = 200
 SHELLS = ("bash", "sh", "python")
 _KEYS = frozenset(
     (
@@ -127,6 +129,9 @@ def read_document(document: Any) -> JobSpec:
 
 def _check_whole(job: Reader, spec: JobSpec) -> None:
     job.one_of("shell", SHELLS)
+    for key, name in (("name", spec.name), ("workflow", spec.workflow)):
+        if len(name) > MAX_NAME:
+            job.wrong(key, f"at most {MAX_NAME} characters")
     if spec.source_url and not (spec.source_sha256 and _SHA256.fullmatch(spec.source_sha256)):
         job.wrong("source.sha256", "expected 64 lower-case hex digits")
     if spec.file is not None and not (spec.repo_url or spec.source_url):

@@ -59,7 +59,8 @@ class Request(msgspec.Struct, frozen=True):
             return default
         if not text.isascii() or not text.isdigit():
             raise HttpError(400, f"{name}: expected a number")
-        return min(int(text), most)
+        # What has more digits than that is above any bound; Python reads 4,300 at most.
+        return min(int(text.lstrip("0")[:20] or "0"), most)
 
 
 Handler = Callable[[Request], tuple[int, Any]]
@@ -167,9 +168,16 @@ def _body(environ: dict[str, Any]) -> bytes:
     if int(length) > MAX_BODY_BYTES:
         # Read a little of it: closing on unread bytes resets the connection, and the client
         # would never see why.
-        environ["wsgi.input"].read(min(int(length), _SWALLOW_BYTES))
+        _read(environ, min(int(length), _SWALLOW_BYTES))
         raise HttpError(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
-    body: bytes = environ["wsgi.input"].read(int(length))
-    if len(body) != int(length):
+    return _read(environ, int(length))
+
+
+def _read(environ: dict[str, Any], length: int) -> bytes:
+    try:
+        body: bytes = environ["wsgi.input"].read(length)
+    except OSError as error:  # it ended, or nothing came for too long
+        raise HttpError(400, f"the body cannot be read: {error}") from None
+    if len(body) != length:
         raise HttpError(400, "the body is shorter than its Content-Length")
     return body

@@ -11,6 +11,11 @@ MAX_MS = 366 * 24 * 3_600_000
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
+def _is_text(value: Any) -> bool:
+    """No process takes NUL in its arguments or environment."""
+    return isinstance(value, str) and "\0" not in value
+
+
 class Reader:
     """One mapping at ``where`` (dotted path); problems go to the shared list."""
 
@@ -41,18 +46,18 @@ class Reader:
             if required:
                 self.wrong(key, "is missing")
             return ""
-        if not isinstance(value, str):
-            self.wrong(key, "expected text; put numbers in quotes")
+        if not _is_text(value):
+            self.wrong(key, "expected text without NUL; put numbers in quotes")
             return ""
-        return value
+        return str(value)
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of texts; a single one may stand alone."""
         value = self._mapping.get(key)
         entries = [value] if isinstance(value, str) else self.items(key)
-        good = tuple(entry for entry in entries if isinstance(entry, str) and entry.strip())
+        good = tuple(entry for entry in entries if _is_text(entry) and entry.strip())
         if len(good) != len(entries):
-            self.wrong(key, "expected texts that are not blank")
+            self.wrong(key, "expected texts that are not blank, without NUL")
         return good
 
     def items(self, key: str) -> list[Any]:
@@ -76,9 +81,10 @@ class Reader:
         if not isinstance(value, dict):
             self.wrong(key, "expected a mapping")
             return {}
-        good = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, str)}
+        good = {k: v for k, v in value.items() if _is_text(k) and _is_text(v)}
         if len(good) != len(value):
-            self.wrong(key, "expected texts as names and values; put numbers in quotes")
+            wanted = "expected texts as names and values, without NUL; put numbers in quotes"
+            self.wrong(key, wanted)
         return good
 
     def flag(self, key: str) -> bool:
