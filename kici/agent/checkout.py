@@ -3,7 +3,6 @@
 Credentials reach git through its environment, never through a command line or a file.
 """
 
-import base64
 import hashlib
 import os
 import re
@@ -20,8 +19,10 @@ _SHA = re.compile(r"[0-9a-fA-F]{4,64}\Z")
 #: Deep enough for a branch that moved on while the job waited.
 _FALLBACK_DEPTH = 50
 
-#: A credential helper of git that knows a user (or a token in its place) and no password.
-_GIVE_USER = """!f() { printf 'username=%s\\npassword=\\n' "$KICI_GIT_USER"; }; f"""
+#: A credential helper of git. The shell prints by itself: no command line shows the values.
+_HELPER = (
+    """!f() { printf 'username=%s\\npassword=%s\\n' "$KICI_GIT_USER" "$KICI_GIT_PASSWORD"; }; f"""
+)
 
 #: (argv, extra environment) -> how it ended; output goes to the job's log.
 Git = Callable[[list[str], Mapping[str, str]], Outcome]
@@ -118,16 +119,11 @@ class _credentials:  # noqa: N801 - a context manager, used like a function
         environment = {"GIT_TERMINAL_PROMPT": "0"}
         if self._credential and self._url.startswith(("http://", "https://")):
             parts = urlsplit(self._url)
-            # For this server only: a redirect elsewhere must not carry it along.
-            server = f"{parts.scheme}://{parts.netloc}"
-            user, password = self._credential
-            if password:
-                text = base64.b64encode(f"{user}:{password}".encode()).decode()
-                pairs.append((f"http.{server}/.extraHeader", f"Authorization: Basic {text}"))
-            else:
-                # Only when asked: a mere name opens no door, and may shut a public one.
-                pairs.append((f"credential.{server}.helper", _GIVE_USER))
-                environment["KICI_GIT_USER"] = user
+            # For this server only, and when it asks: a header of our own would go along to
+            # whom it sends git.
+            pairs.append((f"credential.{parts.scheme}://{parts.netloc}.helper", _HELPER))
+            user, environment["KICI_GIT_PASSWORD"] = self._credential
+            environment["KICI_GIT_USER"] = user or "x-access-token"  # git takes no empty one
         environment["GIT_CONFIG_COUNT"] = str(len(pairs))
         for number, (key, value) in enumerate(pairs):
             environment[f"GIT_CONFIG_KEY_{number}"] = key
