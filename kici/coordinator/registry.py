@@ -9,6 +9,8 @@ from kici.protocol.inventory import EMPTY, Inventory
 #: How long a peer that is gone still counts as known: a worker that comes with a new random id
 #: at each start must not make the cluster look degraded for ever.
 FORGET_AFTER_S = 600.0
+#: Characters of a host's name or a version.
+MAX_WORD = 255
 
 
 class PeerLink(Protocol):
@@ -39,7 +41,7 @@ class Registry:
         returned for closing (C18)."""
         entry = self._entries.setdefault(instance_id, PeerEntry(instance_id, reserved={}))
         superseded, entry.link = entry.link, link
-        entry.version = version
+        entry.version = version and version[:MAX_WORD]
         entry.inventory = EMPTY
         entry.draining = False
         entry.joined_at = entry.heard_at = now
@@ -70,7 +72,7 @@ class Registry:
         entry = self._entries[instance_id]
         entry.inventory = inventory
         entry.draining = draining
-        entry.hostname = hostname
+        entry.hostname = hostname and hostname[:MAX_WORD]
         entry.heard_at = now
         settle(entry, now)
 

@@ -104,6 +104,7 @@ class Service:
         if now >= self._prune_at:
             self._prune_at = now + SWEEP_EVERY_S
             self.rows.prune()
+            self.tokens.prune()
 
     def enforce_revocations(self) -> None:
         """Close the links of instances whose credential was revoked (C19)."""

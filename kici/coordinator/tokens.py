@@ -4,8 +4,6 @@ Only hashes are stored. Role, organization and routing key come from the row, ne
 text that a peer presents (C9).
 """
 
-import base64
-import json
 import secrets
 import uuid
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ import msgspec
 
 from kici.coordinator.store import Store, StoreError
 from kici.coordinator.times import iso
+from kici.coordinator.token_text import token_text, triple
 from kici.protocol.coordinator_auth import Credential, DoorError, Joined, token_hash
 from kici.protocol.handshake import credential_hash
 
@@ -22,10 +21,14 @@ CREDENTIAL_LIFE_MS = 90 * 86_400_000
 DEFAULT_TOKEN_LIFE_MS = 3_600_000
 #: From here on each login warns (C21): the link has no renewal.
 WARN_BEFORE_EXPIRY_MS = 14 * 86_400_000
+#: Tokens and credentials that are over are kept for those who ask what happened: this long, and
+#: this many of each. A worker that loses its credential joins anew at each start.
+KEEP_ENDED_MS = 30 * 86_400_000
+KEEP_ENDED = 10_000
+#: An open link may outlive its credential, whose row must not vanish meanwhile (C19).
+KEEP_EXPIRED_MS = 365 * 86_400_000
 #: Rows of one routing triple that are looked at (appendix D, 6).
 MAX_TRIPLE_ROWS = 16
-#: Beyond what SQLite can compare.
-MAX_INTEGER = 2**63
 ROLES = ("worker", "coordinator")
 #: What may join: this coordinator has no mesh.
 ACCEPTED_ROLES = ("worker",)
@@ -83,10 +86,7 @@ class Tokens:
         secret = secrets.token_bytes(32)
         now = self._store.wall()
         expiry = now + life_ms
-        routing = {"orgId": org_id, "routingKey": routing_key, "expiry": expiry, "role": role}
-        text = json.dumps(routing, separators=(",", ":")).encode()
-        encoded = base64.urlsafe_b64encode(text).rstrip(b"=").decode()
-        token = f"kici_join_v1.{encoded}.{secret.hex()}"
+        token = token_text(org_id, routing_key, expiry, role, secret)
         self._store.write(
             "INSERT INTO join_tokens (id, token_hash, org_id, routing_key, role, created_by,"
             " created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -121,6 +121,19 @@ class Tokens:
         rows = self._store.read("SELECT instance_id FROM peer_credentials WHERE revoked_at IS NULL")
         return {row[0] for row in rows}.intersection(instance_ids)
 
+    def prune(self) -> None:
+        """Drop what has been over for long; the caller commits."""
+        now = self._store.wall()
+        for table, over in (("join_tokens", "expires_at"), ("peer_credentials", "revoked_at")):
+            self._store.write(
+                f"DELETE FROM {table} WHERE {over} <= ? OR rowid IN (SELECT rowid FROM {table}"
+                f" WHERE {over} <= ? ORDER BY {over} DESC LIMIT -1 OFFSET ?)",
+                now - KEEP_ENDED_MS, now, KEEP_ENDED,
+            )  # fmt: skip
+        self._store.write(
+            "DELETE FROM peer_credentials WHERE expires_at <= ?", now - KEEP_EXPIRED_MS
+        )
+
     def expires_at(self, instance_id: str) -> int | None:
         """When the instance's credential ends."""
         row = self._store.one(
@@ -142,14 +155,14 @@ class Tokens:
         return None if row is None else Credential(row["credential_hash"], row["role"])
 
     def token_hashes(self, routing: str) -> Sequence[bytes]:
-        triple = _triple(routing)
-        if triple is None:
+        named = triple(routing)
+        if named is None:
             return ()
         try:
             rows = self._store.read(
                 "SELECT token_hash FROM join_tokens WHERE org_id = ? AND routing_key = ?"
                 " AND expires_at = ? AND expires_at > ? LIMIT ?",
-                *triple, self._store.wall(), MAX_TRIPLE_ROWS,
+                *named, self._store.wall(), MAX_TRIPLE_ROWS,
             )  # fmt: skip
         except StoreError as error:
             raise DoorError(str(error)) from error
@@ -222,16 +235,3 @@ class Tokens:
             now, now, now + CREDENTIAL_LIFE_MS,
         )  # fmt: skip
         return text
-
-
-def _triple(routing: str) -> tuple[str, str, int] | None:
-    """Organization, routing key and expiry of a token's second part."""
-    try:
-        padded = routing.encode("ascii") + b"=" * (-len(routing) % 4)
-        read = json.loads(base64.urlsafe_b64decode(padded))
-        org_id, routing_key, expiry = read["orgId"], read["routingKey"], int(read["expiry"])
-        for name in (org_id, routing_key):
-            name.encode()  # JSON can write halves of characters, which SQLite cannot take
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        return None
-    return (org_id, routing_key, expiry) if abs(expiry) < MAX_INTEGER else None

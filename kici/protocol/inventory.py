@@ -14,6 +14,8 @@ from kici.protocol.labels import canonical_set
 
 #: Entries beyond this are not read: a heartbeat of 25 MiB must not fill the registry.
 MAX_ENTRIES = 2000
+#: The same for their bytes; agents with a hundred labels each fit.
+MAX_BYTES = 8 * 2**20
 #: More free slots than this are as good as this many; as are more taken ones.
 MAX_SLOTS = 1_000_000
 #: Sets of labels that peers have in common: thousands say the same few. Kept are those that
@@ -89,10 +91,11 @@ def read_inventory(heartbeat: HeartbeatReceived) -> Inventory:
 
 
 def _each(decoder: msgspec.json.Decoder, entries: Iterable[msgspec.Raw]) -> tuple[list, int]:  # type: ignore[type-arg]
-    good, bad = [], 0
+    good, bad, size = [], 0, 0
     for number, raw in enumerate(entries):
         try:
-            if number >= MAX_ENTRIES:
+            size += memoryview(raw).nbytes
+            if number >= MAX_ENTRIES or size > MAX_BYTES:
                 raise msgspec.ValidationError("too many entries")
             good.append(decoder.decode(raw))
         except (msgspec.DecodeError, RecursionError):

@@ -6,6 +6,7 @@ import pytest
 
 from kici.contracts.wire.peer.fleet import PeerCacheUploadRequest
 from kici.contracts.wire.peer.heartbeat import HeartbeatReceived
+from kici.coordinator.registry import MAX_WORD
 from kici.coordinator.service import Service
 from kici.coordinator.settings import CoordinatorSettings
 from kici.coordinator.store import StoreError
@@ -53,6 +54,22 @@ def test_heartbeat_updates_the_authenticated_instance_only(service, peer):
     service._hear(peer, Heard(HeartbeatReceived(instance_id="w2", draining=True)))
     assert service.registry.get("w1").draining
     assert service.registry.get("w2") is None
+
+
+def test_what_a_worker_says_of_itself_is_cut(service, peer):
+    service._hear(FakeConnection(), Joined("w1", "worker", "9" * 100_000))
+    again = service.registry.get("w1").link
+    beat = HeartbeatReceived(instance_id="w1", hostname="h" * 100_000)
+    service._hear(again, Heard(beat))
+    entry = service.registry.get("w1")
+    assert (len(entry.version), len(entry.hostname)) == (MAX_WORD, MAX_WORD)
+
+
+def test_old_tokens_and_jobs_are_looked_for_now_and_then(service, peer):
+    service.store.write("UPDATE join_tokens SET expires_at = 1")
+    service._prune_at = 0.0
+    service.tick()
+    assert service.store.read("SELECT * FROM join_tokens") == []
 
 
 # C27

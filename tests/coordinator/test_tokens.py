@@ -137,3 +137,49 @@ def routing_part(text):
 )
 def test_odd_routing_part_finds_no_token(tokens, text):
     assert list(tokens.token_hashes(routing_part(text))) == []
+
+
+DAY_MS = 86_400_000
+
+
+def rows(tokens, table):
+    return tokens._store.read(f"SELECT * FROM {table}")
+
+
+def test_tokens_and_revoked_credentials_go_a_month_after_their_end(tokens, clock):
+    old = tokens.mint("worker")
+    for _ in range(3):
+        join(tokens, old)
+    tokens.prune()
+    clock[0] += 31 * DAY_MS
+    fresh = tokens.mint("worker")
+    join(tokens, fresh, "w2")
+    tokens.prune()
+    assert [row["token_hash"] for row in rows(tokens, "join_tokens")] == [token_hash(fresh.token)]
+    assert [row["instance_id"] for row in rows(tokens, "peer_credentials")] == ["w1", "w2"]
+    assert tokens.credential("w1") is not None
+
+
+def test_a_worker_that_joins_again_and_again_leaves_a_bounded_number_of_rows(tokens, monkeypatch):
+    monkeypatch.setattr("kici.coordinator.tokens.KEEP_ENDED", 5)
+    made = tokens.mint("worker")
+    for _ in range(20):
+        join(tokens, made)
+    for _ in range(20):
+        tokens.mint("worker", life_ms=0)
+    tokens.prune()
+    assert len(rows(tokens, "peer_credentials")) == 6
+    assert len(rows(tokens, "join_tokens")) == 6
+    assert tokens.credential("w1") is not None
+    assert isinstance(join(tokens, made), Joined)
+
+
+# C19: a link may outlive its credential; its row must not look revoked.
+def test_credential_that_only_expired_is_kept_for_a_year(tokens, clock):
+    join(tokens, tokens.mint("worker"))
+    clock[0] += CREDENTIAL_LIFE_MS + 364 * DAY_MS
+    tokens.prune()
+    assert tokens.admitted(["w1"]) == {"w1"}
+    clock[0] += 2 * DAY_MS
+    tokens.prune()
+    assert rows(tokens, "peer_credentials") == []

@@ -90,3 +90,10 @@ def test_deeply_nested_entry_hides_no_good_one():
     found = read_inventory(HeartbeatReceived(instance_id="w", agents=(deep, good)))
     assert [one.agent_id for one in found.agents] == ["a"]
     assert found.rejected == 1
+
+
+def test_bytes_beyond_the_bound_are_not_read():
+    huge = agent("huge", labels=["x" * 3_000_000])
+    found = read_inventory(heard([agent("a"), *[huge] * 9, agent("z")]))
+    assert [one.agent_id for one in found.agents] == ["a", "huge", "huge"]
+    assert found.rejected == 8
