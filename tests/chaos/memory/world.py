@@ -413,7 +413,7 @@ def _forget_numbers(service: Service) -> None:
         append(job_id, msgspec.structs.replace(chunk, first_line=None, n_covered=None))
 
     logs.append = unnumbered
-    logs.finish = lambda job_id, totals=None: finish(job_id)
+    logs.finish = lambda job_id, totals=None, notes=(): finish(job_id, None, notes)
 
 
 def _acceptance(self: AcceptorHandshake, verdict: Any, sealer: Any) -> Any:
