@@ -20,7 +20,10 @@ _POLL_S = 0.05
 #: After the job, when nobody writes any more: for the rest that the pipes hold, and when
 #: somebody still writes.
 _TAIL_S, _CUT_S = 2.0, 1.0
-CUT = "[output ends here: a process that outlives the job holds it]"
+#: Commands whose outputs background processes may still hold: two descriptors each, of
+#: which a process has 1,024. More lose the oldest's output.
+MAX_HELD = 50
+CUT = "[output ends here: a process that outlives its step or job still holds it]"
 
 #: What a job sees of the agent's own environment (6.8); nothing named KICI_*. The last is
 #: the worker's mark, by which it finds what an agent that was killed has left.
@@ -115,6 +118,8 @@ class Commands:
             log.end(time.monotonic())
         else:
             log.flush()
+            while len(self._open) > MAX_HELD:
+                self._let_go(*self._open.pop(0))
         return self._outcome(code, timed_out, timeout_s)
 
     def flush_due(self) -> None:
@@ -132,12 +137,17 @@ class Commands:
             self._released.set()
         deadline = time.monotonic() + (_CUT_S if survivors else _TAIL_S)
         for process, log in self._open:
-            drained = process.drained(max(deadline - time.monotonic(), 0.0))
-            if not drained:
-                process.abandon()
-            log.end(time.monotonic(), "" if drained else CUT)
+            if process.drained(max(deadline - time.monotonic(), 0.0)):
+                log.end(time.monotonic())
+            else:
+                self._let_go(process, log)
         self._open.clear()
         return [one.pid for one in survivors]
+
+    def _let_go(self, process: StepProcess, log: StepLog) -> None:
+        """Read no more of what somebody still holds."""
+        process.abandon()
+        log.end(time.monotonic(), CUT)
 
     def _end_tree(self, process: StepProcess) -> None:
         started = time.monotonic()

@@ -2,9 +2,11 @@
 
 import os
 import socket
+import subprocess
 import sys
 
 from kici.agent.steps import CUT
+from tests.agent.conftest import ROOT
 from tests.support.waiting import wait_for
 
 #: Writes for ever; in mode "pause" until the link is congested, as its ``progress`` shows.
@@ -58,3 +60,41 @@ def test_output_that_somebody_outside_the_job_holds_is_cut_and_the_log_says_so(
         side.until("job.status", state="success")
         os.close(fds[0])
     assert side.log_lines(0) == ["mine", CUT]
+
+
+#: Commands of one job, in a process of its own: it ends all its children.
+MANY = """
+import os
+from gevent import monkey
+monkey.patch_all()
+from kici.agent import steps
+from kici.agent.logs import StepLog
+from kici.agent.redact import Redactor
+from kici.shell.processes import adopt_orphans
+
+steps.MAX_HELD = 3
+said = {}
+adopt_orphans()
+n_fds = []
+commands = steps.Commands(steps.Interrupt(), lambda released: None)
+for number in range(8):
+    emit = lambda index, lines, stream: said.setdefault(index, []).extend(lines)
+    log = StepLog(number, Redactor([]), 1000, emit)
+    argv = ["sh", "-c", "echo up; sleep 1000 &"]
+    assert commands.run(argv, cwd="/", env=dict(os.environ), log=log, timeout_s=20).ok
+    n_fds.append(len(os.listdir("/proc/self/fd")))
+assert n_fds[7] == n_fds[4], n_fds
+for number in range(8):
+    assert said[number] == ["up", steps.CUT][: 2 if number < 5 else 1], said
+assert commands.end_everything() == []
+assert all(said[number] == ["up"] for number in range(5, 8)), said
+"""
+
+
+def test_background_processes_do_not_use_up_the_descriptors():
+    subprocess.run(
+        [sys.executable, "-c", MANY],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        timeout=60,
+        check=True,
+    )
