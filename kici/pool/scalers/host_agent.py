@@ -24,7 +24,10 @@ class HostAgent:
     def members(self) -> list[processes.Process]:
         """Everything of this agent that runs now. Who was seen once stays known, or the
         child of a dead parent would be lost."""
-        self._known = {p: one for p, one in self._known.items() if processes.alive(one)}
+        # Two greenlets may look at once: each only adds and removes what it has seen.
+        for one in list(self._known.values()):
+            if not processes.alive(one) and self._known.get(one.pid) is one:
+                del self._known[one.pid]
         if self.leader is not None and processes.alive(self.leader):
             self._known[self.leader.pid] = self.leader
         mark = f"{MARK}={mark_value(self.record.owner, self.record.agent_id)}"
