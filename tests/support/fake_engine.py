@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         engine = self.server.engine
         status, body = engine.answer(self.command, path, parse_qs(parts.query))
         self.send_response(status)
-        self.close_connection = True
+        self.send_header("Connection", "close")  # also heard by our own side
         if isinstance(body, bytes):
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()

@@ -17,6 +17,10 @@ from kici.shell import processes
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
+#: Of this test process: agents are found by their owner on the whole machine, and other tests
+#: run beside these.
+OWNER = f"w{os.getpid()}"
+MARK = f"KICIWORKER_AGENT={OWNER}/a1"
 
 #: Drives a backend by lines on stdin, prints events: a pool process in small.
 DRIVER = """
@@ -27,7 +31,7 @@ from kici.config.model import LabelSet, ResourceSpec, Scaler
 from kici.pool.scalers.base import LaunchSpec
 from kici.pool.scalers.host import HostBackend
 from kici.shell import cgroup
-state_dir, binary, group = sys.argv[1:4]
+state_dir, binary, group, owner = sys.argv[1:5]
 link = socket.socketpair()  # as inherited from a supervisor
 os.set_inheritable(link[0].fileno(), True)
 label_set = LabelSet(labels=("x",), enriched=("x",), binary_path=binary, env={"FROM_SET": "1"})
@@ -36,7 +40,7 @@ def report(event):
     told = {"id": event.agent_id, "kind": event.kind, "detail": event.detail}
     print(json.dumps(told), flush=True)
 base = cgroup.CgroupBase(group) if group else None
-backend = HostBackend(scaler, owner="w1", state_dir=state_dir, report=report, cgroups=base)
+backend = HostBackend(scaler, owner=owner, state_dir=state_dir, report=report, cgroups=base)
 if not group:
     backend._cgroups = None
 for line in FileObjectThread(0, "r"):
@@ -63,7 +67,7 @@ class Driver:
         self, state_dir: Path, binary: str, group: str = "", environ: dict[str, str] | None = None
     ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(state_dir), binary, group],
+            [sys.executable, "-c", DRIVER, str(state_dir), binary, group, OWNER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={
@@ -116,7 +120,7 @@ def drive(tmp_path):
     for driver in drivers:
         if driver.process.poll() is None:
             driver.kill()
-    for one in processes.tree([], mark="KICIWORKER_AGENT=w1/a1"):
+    for one in processes.tree([], mark=MARK):
         os.kill(one.pid, 9)
 
 
@@ -249,7 +253,7 @@ def test_a_record_of_another_worker_or_of_a_reused_pid_is_left_alone(drive, agen
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
         found = processes.look(stranger.pid)
-        for agent_id, owner, started in (("a1", "w1", "1"), ("a2", "other", found.started)):
+        for agent_id, owner, started in (("a1", OWNER, "1"), ("a2", "other", found.started)):
             home = tmp_path / "state/agents" / agent_id
             home.mkdir(parents=True)
             record = {

@@ -34,7 +34,8 @@ class Bench:
     def make(self, owner="me", held=nobody):
         backend = HostBackend(
             self._scaler(self._label_set(self._binary, {})),
-            owner=owner,
+            # Other test processes run agents of the same names beside this one.
+            owner=f"{owner}-{os.getpid()}",
             state_dir=self._state_dir,
             report=self.events.append,
             held=held,
@@ -65,8 +66,9 @@ def bench(tmp_path):
 
 class TestHostBackend(BackendContract):
     def test_a_dead_agent_that_another_object_holds_is_cleared_by_that_one(self, bench, tmp_path):
+        owner = f"me-{os.getpid()}"
         record = AgentRecord(
-            agent_id="a1", scaler="bm", owner="me", labels=(), boot="earlier", pid=1, started="1"
+            agent_id="a1", scaler="bm", owner=owner, labels=(), boot="earlier", pid=1, started="1"
         )
         directory = AgentDirectory(str(tmp_path / "state" / "agents"), "a1")
         directory.make()

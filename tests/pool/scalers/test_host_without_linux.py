@@ -14,7 +14,7 @@ from kici.config.model import LabelSet, ResourceSpec, Scaler
 from kici.pool.scalers import host_start
 from kici.pool.scalers.base import LaunchSpec
 from kici.shell import processes
-from tests.pool.scalers.test_host import ROOT, Driver, gone
+from tests.pool.scalers.test_host import MARK, ROOT, Driver, gone
 
 SHIM = ROOT / "tests/support/without_linux"
 WAIT_S = 10.0
@@ -38,7 +38,7 @@ def drive(tmp_path):
     for driver in drivers:
         if driver.process.poll() is None:
             driver.kill()
-    for one in processes.tree([], mark="KICIWORKER_AGENT=w1/a1"):
+    for one in processes.tree([], mark=MARK):
         os.kill(one.pid, 9)
 
 
