@@ -5,6 +5,7 @@ container, to say nothing. It answers in threads of its own, and its streams of 
 end at once, so that the docker package's blocking calls need no patched process.
 """
 
+import contextlib
 import json
 import re
 import socketserver
@@ -139,6 +140,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: the test says what it saw."""
 
     def _serve(self):
+        with contextlib.suppress(BrokenPipeError):  # who asked is gone
+            self._answer()
+
+    def _answer(self):
         parts = urlsplit(self.path)
         path = re.sub(r"^/v[\d.]+(?=/)", "", unquote(parts.path))
         self.rfile.read(int(self.headers.get("Content-Length") or 0))

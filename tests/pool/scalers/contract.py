@@ -104,13 +104,15 @@ class BackendContract:
 
     @pytest.mark.parametrize("owner", ["me", "another"])
     def test_cleaning_leaves_a_living_agent_alone(self, bench, owner):
-        _, agent = self.started(bench)
+        backend, agent = self.started(bench)
         everything = CleaningBudget(
             images_max_age_s=1e-6, images_max_bytes=1, agents_max_age_s=1e-6
         )
         bench.make(owner=owner).clean(everything)
         assert self.kinds(bench, agent) == [EventKind.STARTED]
         assert [one.agent_id for one in bench.make().found()] == [agent]
+        backend.reap(agent, GRACE_S)
+        until(lambda: len(self.kinds(bench, agent)) == 2, GRACE_S + KILL_S + 5)
 
     def test_close_ends_no_agent(self, bench):
         backend, agent = self.started(bench)
