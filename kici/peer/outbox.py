@@ -211,6 +211,7 @@ class Outbox:
             n_concluded=len(self._records) - len(held),
             n_bytes=sum(record.n_bytes for record in everything),
             oldest_at=min((record.at for record in everything), default=None),
+            oldest_result_at=min((r.at for r in everything if not r.state_open), default=None),
         )
 
     def _load_one(self, path: Path) -> None:

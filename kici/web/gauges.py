@@ -94,7 +94,6 @@ def _scalers(desk: Desk, now: float) -> Iterator[Family]:
 
 def _storage(desk: Desk, now: float) -> Iterator[Family]:
     outbox, spool = desk.projection.one(OutboxState), desk.projection.one(SpoolState)
-    oldest_at = outbox.oldest_at if outbox else None
     yield (
         "kici_worker_outbox_records",
         "Promised jobs: open, and concluded but unconfirmed",
@@ -105,8 +104,12 @@ def _storage(desk: Desk, now: float) -> Iterator[Family]:
         ],
     )
     yield one("kici_worker_outbox_bytes", "Size of the outbox", outbox.n_bytes if outbox else 0)
-    age = now - oldest_at if oldest_at else 0
+    since = outbox.oldest_at if outbox else None
+    age = now - since if since else 0
     yield one("kici_worker_outbox_oldest_age_seconds", "Age of its oldest record", age)
+    since = outbox.oldest_result_at if outbox else None
+    text = "How long the oldest result has waited for its coordinator"
+    yield one("kici_worker_outbox_result_age_seconds", text, now - since if since else 0)
     yield one("kici_worker_log_spool_bytes", "Logs that wait", spool.n_bytes if spool else 0)
     yield one("kici_worker_streams", "Event streams that are read now", desk.feed.n_streams)
     yield one("kici_worker_history_jobs", "Ended jobs that are remembered", len(desk.history))

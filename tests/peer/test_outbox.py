@@ -270,6 +270,17 @@ def test_records_past_their_age_are_deleted_at_start_and_while_running(make, tmp
     assert make().concluded(URL) == []
 
 
+def test_the_age_of_results_is_not_that_of_jobs_that_run(make, clock):
+    outbox = make()
+    outbox.open(JobKey(owner=URL, run_id="r", job_id="long"), None)
+    assert outbox.state(1).oldest_result_at is None
+    clock.now += 3600
+    outbox.conclude(KEY, FRAME)
+    clock.now += 60
+    state = outbox.state(2)
+    assert (clock.now - state.oldest_at, clock.now - state.oldest_result_at) == (3660, 60)
+
+
 # P57
 def test_a_disk_that_keeps_a_stale_record_ends_nothing(make, clock, monkeypatch):
     def read_only(path):

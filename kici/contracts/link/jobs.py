@@ -52,6 +52,7 @@ class OutboxState(Message, tag="outbox.state", frozen=True, kw_only=True):
     n_concluded: int
     n_bytes: int
     oldest_at: float | None
+    oldest_result_at: float | None = None
     pool: str = ""
 
 
