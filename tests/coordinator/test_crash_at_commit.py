@@ -148,7 +148,7 @@ class Story:
             self.check()
 
     def settle(self):
-        while any([self.step(worker.work) for worker in self.workers]):
+        while any(self.step(worker.work) for worker in self.workers):
             pass
 
     def pass_time(self, seconds):
