@@ -9,7 +9,7 @@ import msgspec
 from gevent.event import Event
 
 from kici.agent.logs import BATCH_S, StepLog
-from kici.shell import processes
+from kici.shell import host, processes
 from kici.shell.step_process import StepProcess
 
 #: TERM to KILL when a step ran out of time or its job was cancelled.
@@ -27,9 +27,9 @@ CUT = "[output ends here: a process that outlives its step or job still holds it
 
 #: What a job sees of the agent's own environment (6.8); nothing named KICI_*. The last is
 #: the worker's mark, by which it finds what an agent that was killed has left.
+_MARK = "KICIWORKER_AGENT"
 INHERITED = (
-    "PATH", "HOME", "USER", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR", "TZ",
-    "KICIWORKER_AGENT",
+    "PATH", "HOME", "USER", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR", "TZ", _MARK,
 )  # fmt: skip
 
 
@@ -80,6 +80,8 @@ class Commands:
         self._pause = pause
         self._released = Event()
         self._open: list[tuple[StepProcess, StepLog]] = []
+        #: Where orphans are not adopted: who was left of a command's session at its end.
+        self._left: list[processes.Process] = []
 
     def run(
         self,
@@ -113,6 +115,8 @@ class Commands:
                 self._end_tree(process)
                 code = process.wait(1.0)
                 break
+        if not host.is_linux():
+            self._left += processes.tree([], sessions=[process.pid])
         if process.drained(_DRAIN_S):
             self._open.remove((process, log))
             log.end(time.monotonic())
@@ -129,8 +133,7 @@ class Commands:
 
     def end_everything(self) -> list[int]:
         """After the job: nothing it started may live on. Returns pids that would not die."""
-        me = os.getpid()
-        survivors = processes.end_all(lambda: processes.tree([me]), grace_s=0.5)
+        survivors = processes.end_all(self._members, grace_s=0.5)
         if not survivors:
             # What is left is two pipes' worth of each command; held back for a slow link,
             # it would be the tail of a log that nobody misses.
@@ -143,6 +146,18 @@ class Commands:
                 self._let_go(process, log)
         self._open.clear()
         return [one.pid for one in survivors]
+
+    def _members(self) -> list[processes.Process]:
+        """What the job started and is alive. Elsewhere than on Linux, what left its session
+        has at least the worker's mark; a session's number is its own while one of it lives."""
+        me = os.getpid()
+        if host.is_linux():
+            return processes.tree([me])
+        sessions = {one.session for one in self._left if processes.alive(one)}
+        mark = f"{_MARK}={os.environ[_MARK]}" if _MARK in os.environ else None
+        found = processes.tree([me], sessions=sessions, mark=mark)
+        # The ``ps`` that told us was a child of ours, too.
+        return [one for one in found if processes.alive(one)]
 
     def _let_go(self, process: StepProcess, log: StepLog) -> None:
         """Read no more of what somebody still holds."""

@@ -2,11 +2,13 @@
 
 import base64
 import os
+import signal
 import subprocess
 import time
 
 import pytest
 
+from tests.agent.conftest import ROOT
 from tests.support.waiting import wait_for
 
 
@@ -182,6 +184,28 @@ def test_a_background_process_serves_later_steps_and_dies_with_the_job(
     assert end["state"] == "success"
     assert side.log_lines(1) == ["lives"]
     assert not alive(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize("start", ["sleep 2004 & echo $!", "setsid sleep 2005 & echo $!"])
+def test_where_orphans_are_not_adopted_background_processes_die_with_the_job_too(
+    worker, start_agent, tmp_path, start
+):
+    """macOS' shape: a process that left its session has the worker's mark still."""
+    env = {
+        "PYTHONPATH": f"{ROOT}/tests/support/without_linux:{ROOT}",
+        "WITHOUT_LINUX": str(tmp_path / "said"),
+        "KICIWORKER_AGENT": f"test-{os.getpid()}-{time.monotonic_ns()}",
+    }
+    steps = [{"run": f"{start} > {tmp_path}/pid"}, {"run": f"kill -0 $(cat {tmp_path}/pid)"}]
+    _, end = run(worker, start_agent, steps, env=env)
+    pid = int((tmp_path / "pid").read_text())
+    try:
+        assert (end["state"], end["data"].get("error")) == ("success", None)
+        assert (tmp_path / "said").read_text(), "the agent ran on Linux"
+        assert not alive(pid)
+    finally:
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_typescript_job_fails_with_a_reason(worker, start_agent):
