@@ -64,6 +64,8 @@ class JobRun:
         """End the job: ``cancelled`` on request, ``failed`` when the agent itself leaves."""
         state = "cancelled" if on_request else "failed"
         grace_s = GRACE_S if on_request else STOP_GRACE_S
+        # It was told to end before, with a grace time longer than what is left of ours.
+        force = force or (self._interrupt.fired and not on_request)
         self._interrupt.fire(reason, force=force, state=state, grace_s=grace_s)
 
     def run(self) -> None:

@@ -94,6 +94,24 @@ def test_sigterm_reports_the_running_job_and_kills_its_processes(worker, start_a
         os.kill(pid, 0)
 
 
+# A95 A99
+def test_sigterm_does_not_wait_for_the_grace_time_of_a_cancel(worker, start_agent):
+    """The KILL behind the SIGTERM comes after 5 s, as long as a cancel's grace time."""
+    agent = start_agent()
+    side = worker.accept()
+    side.register()
+    side.dispatch([{"run": "trap '' TERM; echo up; while true; do sleep 0.1; done"}])
+    side.until("log.chunk", stepIndex=0)
+    cancel = {"messageId": "c", "runId": "run-1", "jobId": "job-1", "reason": "by me"}
+    side.send("job.cancel", **cancel)
+    side.send("fleet.logs.request", requestId="q", logWindowHours=1, maxBytes=1)
+    side.until("fleet.bundle.chunk")  # so the cancel was read
+    agent.signal(signal.SIGTERM)
+    end = side.until("job.status", state="cancelled", timeout_s=3.5)
+    assert end["data"]["error"] == "by me"
+    assert agent.wait(2) == 1
+
+
 # A91
 def test_sigusr1_lets_the_job_end_and_then_leaves(worker, start_agent, tmp_path):
     agent = start_agent()
