@@ -6,6 +6,7 @@ one directory a line. Read after each step, whatever its end (agent spec 6.8).
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 #: A bigger file is a mistake, and would end up in a message.
@@ -66,31 +67,34 @@ def _lines(text: str) -> list[str]:
 
 
 def parse_pairs(text: str, where: str) -> dict[str, str]:
+    """Raises ``ValueError`` with the number of the bad line: its text may be a secret that a
+    report would cut or escape, and then not know any more."""
     pairs: dict[str, str] = {}
-    lines = iter(_lines(text))
-    for line in lines:
+    lines = iter(enumerate(_lines(text), 1))
+    for number, line in lines:
+        at = f"{where}: line {number}"
         name, heredoc, end = line.partition("<<")
         if heredoc and "=" not in name:
-            pairs[_name(name, where)] = _heredoc(lines, end, where)
+            pairs[_name(name, at)] = _heredoc(lines, end, at)
             continue
         name, equals, value = line.partition("=")
         if equals:
-            pairs[_name(name, where)] = value
+            pairs[_name(name, at)] = value
         elif line.strip():
-            raise ValueError(f"{where}: not NAME=value: {line[:40]!r}")
+            raise ValueError(f"{at} is not NAME=value")
     return pairs
 
 
-def _heredoc(lines, end: str, where: str) -> str:
+def _heredoc(lines: Iterator[tuple[int, str]], end: str, at: str) -> str:
     block: list[str] = []
-    for line in lines:
+    for _, line in lines:
         if line == end:
             return "\n".join(block)
         block.append(line)
-    raise ValueError(f"{where}: {end!r} is missing")
+    raise ValueError(f"{at} begins a block whose end is missing")
 
 
-def _name(name: str, where: str) -> str:
+def _name(name: str, at: str) -> str:
     if not name.strip():
-        raise ValueError(f"{where}: a name is missing")
+        raise ValueError(f"{at} has no name")
     return name.strip()
