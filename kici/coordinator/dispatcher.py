@@ -5,6 +5,7 @@ Every time-out is judged in ``tick`` by monotonic time; the shell calls it about
 
 import logging
 import uuid
+from sqlite3 import Row
 
 import msgspec
 
@@ -29,6 +30,7 @@ from kici.coordinator.reports import Reports
 from kici.coordinator.reroute import make_reroute
 from kici.coordinator.store import StoreError
 from kici.coordinator.vault import Vault
+from kici.protocol.labels import BadLabels
 
 _log = logging.getLogger("kici.coordinator")
 #: Jobs that have not ended; a submission beyond it is refused.
@@ -61,18 +63,10 @@ class Dispatcher:
         """After a start: jobs go on where they were; holders get a full reconnect period to
         come back before anything is judged (C52, C59)."""
         for row in self._rows.active():
-            opened = self._vault.open(row["job_id"], row["sealed"] or b"")
-            if opened is None:
-                self._rows.ended(
-                    row["job_id"], HeldState.FAILED, "its sealed payload cannot be opened", None
-                )
+            job = self._opened(row, now)
+            if job is None:
+                self._unreadable(row["job_id"])
                 continue
-            timeout_ms = row["timeout_ms"]
-            job = held_job(
-                msgspec.json.decode(opened, type=JobReroute),
-                timeout_s=timeout_ms / 1000 if timeout_ms else None,
-                now=now,
-            )
             self.placement.jobs[job.job_id] = job
             job.burned = self._rows.burned(job.job_id)
             job.state = HeldState(row["state"])
@@ -84,6 +78,30 @@ class Dispatcher:
             job.gone_until = now + HOLDER_GRACE_S
             if job.state is HeldState.CANCELLING:
                 job.cancel_until = now + HOLDER_GRACE_S + CANCEL_DEADLINE_S
+
+    def _opened(self, row: Row, now: float) -> HeldJob | None:
+        """The job of a row; None without its key, or when it was written by a version that
+        wrote, or could read, something else."""
+        timeout_ms = row["timeout_ms"]
+        try:
+            opened = self._vault.open(row["job_id"], row["sealed"] or b"")
+            if opened is None:
+                return None
+            return held_job(
+                msgspec.json.decode(opened, type=JobReroute),
+                timeout_s=timeout_ms / 1000 if timeout_ms else None,
+                now=now,
+            )
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadLabels, IndexError):
+            return None
+
+    def _unreadable(self, job_id: str) -> None:
+        why = "its sealed payload cannot be read"
+        _log.error("Job cannot go on", extra={"jobId": job_id, "why": why})
+        try:
+            self._rows.ended(job_id, HeldState.FAILED, why, None)
+        except StoreError as error:  # the next start finds it again
+            _log.error("Database refused", extra={"error": str(error)})
 
     def submit(self, spec: JobSpec, run_id: str | None, now: float) -> HeldJob:
         """A new job, durable when this returns, and offered at once if anybody can."""

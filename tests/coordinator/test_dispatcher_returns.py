@@ -1,9 +1,12 @@
 """A worker that comes back, with or without what it had accepted (C47, C49, C52, C59)."""
 
+import msgspec
 import pytest
 
-from kici.contracts.wire.peer.jobs import PeerLogChunk
+from kici.contracts.wire.peer.jobs import Matcher, PeerLogChunk
 from kici.coordinator.job import HOLDER_GRACE_S, RETURN_WINDOW_S, SPAWN_WINDOW_S
+from kici.coordinator.store import Store, StoreError
+from kici.coordinator.vault import Vault
 from tests.coordinator.world import World, native
 
 
@@ -140,3 +143,48 @@ def test_window_does_not_run_while_the_worker_is_away(world):
     world.connect("w1", native())
     world.pass_time(RETURN_WINDOW_S - 1)
     assert world.state(job) == "accepted"
+
+
+# C52: a newer version may read less; one such job must not keep the coordinator from starting.
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"{}",
+        b"not json",
+        b"[" * 100_000,
+        b'{"pattern": "("}',
+    ],
+    ids=["empty", "no JSON", "deep", "pattern"],
+)
+def test_job_whose_payload_nobody_can_read_fails_and_the_others_go_on(world, payload):
+    bad, good = world.submit(), world.submit()
+    if b"pattern" in payload:
+        matcher = Matcher(kind="regex", source="(", flags="")
+        odd = msgspec.structs.replace(bad.reroute, runs_on_patterns=(matcher,))
+        payload = msgspec.json.encode(odd)
+    sealed = Vault(world.path).seal(bad.job_id, payload)
+    world.store.write("UPDATE jobs SET sealed = ? WHERE job_id = ?", sealed, bad.job_id)
+    world.store.commit()
+    world.restart()
+    assert world.state(bad) == "failed"
+    assert "cannot be read" in world.rows.shown(bad.job_id)["reason"]
+    world.connect("w1", native())
+    assert world.offer("w1")["jobId"] == good.job_id
+
+
+def test_full_disk_at_the_start_leaves_such_a_job_for_later(world, monkeypatch):
+    bad = world.submit()
+    world.store.write("UPDATE jobs SET sealed = NULL")
+    world.store.commit()
+
+    def full(store):
+        store.rollback()
+        raise StoreError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "commit", full)
+        world.store._db.close()
+        world._start()
+    assert world.state(bad) == "queued"
+    world.restart()
+    assert world.state(bad) == "failed"
