@@ -1,7 +1,7 @@
 """Masks secret values in everything an agent says (agent spec 6.7, A93).
 
 A value hides as itself, line by line when it has several, in base64 (also inside a longer
-text, so at each of the three alignments), URL-safe base64 and percent-encoding.
+text, so at each of the three alignments, and in lines), URL-safe base64 and percent-encoding.
 """
 
 import base64
@@ -14,6 +14,8 @@ MASK = "***"
 MIN_LENGTH = 3
 #: A piece of base64 this short says little and matches too much.
 _MIN_BASE64 = 6
+#: Characters of a line, as ``base64`` and ``openssl base64`` write them.
+_LINES = (76, 64)
 
 
 class Redactor:
@@ -62,6 +64,8 @@ def _forms(secret: str) -> set[bytes]:
         forms.add(part)
         forms.add(quote(part, safe="").encode())
         forms |= _base64_forms(part)
+    for value in (whole, whole.strip()):
+        forms |= _base64_lines(base64.b64encode(value), len(value) * 8 // 6)
     return forms
 
 
@@ -76,6 +80,16 @@ def _base64_forms(part: bytes) -> set[bytes]:
             if len(inner) >= _MIN_BASE64:
                 forms.add(inner)
     return forms
+
+
+def _base64_lines(whole: bytes, n_certain: int) -> set[bytes]:
+    """What each line of ``whole`` holds; behind ``n_certain`` characters another text may
+    follow in place of the padding."""
+    lines: set[bytes] = set()
+    for size in _LINES:
+        for text in (whole, whole[:n_certain]) if len(whole) > size else ():
+            lines.update(text[at : at + size] for at in range(0, len(text), size))
+    return {line for line in lines if len(line) >= _MIN_BASE64}
 
 
 def _spans(data: bytes, pattern: bytes) -> Iterator[tuple[int, int]]:

@@ -23,6 +23,20 @@ def test_base64_of_a_text_around_the_secret_shows_none_of_it(before, after):
         assert len(rest) <= len(encode(b"x" * before)) + len(encode(b"y" * after)) + 8
 
 
+@pytest.mark.parametrize("width", [64, 76])
+@pytest.mark.parametrize("after", ["", "\n", "\nanother line"])
+@pytest.mark.parametrize("size", [30, 57, 58, 100, 114, 3000])
+# A93
+def test_base64_in_lines_as_the_commands_write_it_shows_nothing(size, after, width):
+    secret = "".join(chr(33 + n * 7 % 90) for n in range(size))
+    text = base64.b64encode((secret + after).encode()).decode()
+    text = "\n".join(text[at : at + width] for at in range(0, len(text), width))
+    shown = Redactor([secret]).text(text).replace("***", "").split("\n")
+    hidden = base64.b64encode(secret.encode()).decode()
+    # What is left of a line is less than four bytes of the secret.
+    assert not [line for line in shown if len(line) >= 7 and line[:7] in hidden]
+
+
 def test_overlapping_secrets_leave_no_rest():
     assert Redactor(["abcdef", "defghi"]).text("1abcdefghi2") == "1***2"
 
