@@ -37,7 +37,7 @@ class Interrupt:
     """Owns: whether the job was told to end, and how hard. Told by: worker, signals, timers."""
 
     def __init__(self) -> None:
-        self._fired = Event()
+        self.fired = False
         self.reason = ""
         self.force = False
         self.grace_s = GRACE_S
@@ -48,14 +48,7 @@ class Interrupt:
         if not self.fired:
             self.reason, self.state, self.grace_s = reason, state, grace_s
         self.force = self.force or force
-        self._fired.set()
-
-    @property
-    def fired(self) -> bool:
-        return self._fired.is_set()
-
-    def wait(self, timeout_s: float) -> bool:
-        return bool(self._fired.wait(timeout_s))
+        self.fired = True
 
 
 class Outcome(msgspec.Struct, frozen=True):
