@@ -25,6 +25,7 @@ QUEUE_TIMEOUT_S = 3600.0
 DEADLINE_MARGIN_S = 300.0
 DEFAULT_DEADLINE_S = 24 * 3600.0
 
+_DEADLINES = ("ack_until", "spawn_until", "gone_until", "cancel_until", "ends_at")
 PLACED = frozenset({HeldState.ACCEPTED, HeldState.RUNNING, HeldState.CANCELLING})
 
 
@@ -62,6 +63,15 @@ class HeldJob(msgspec.Struct, kw_only=True, weakref=True):
         if state is not self.state:
             check_move(HELD_MOVES, f"job {self.job_id}", self.state, state)
             self.state = state
+
+    def postpone(self, seconds: float) -> None:
+        """Every deadline later: we were not there to hear anything."""
+        self.waiting_since += seconds
+        self.spawn_limit += seconds
+        for name in _DEADLINES:
+            until = getattr(self, name)
+            if until is not None:
+                setattr(self, name, until + seconds)
 
     def heard(self) -> None:
         """The holder knows of the job: silence proves nothing any more (C47)."""

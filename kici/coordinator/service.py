@@ -22,7 +22,7 @@ from kici.coordinator.peer_server import PeerConnection, wall_ms
 from kici.coordinator.registry import Registry
 from kici.coordinator.settings import CoordinatorSettings, instance_id
 from kici.coordinator.store import Store, StoreError
-from kici.coordinator.tokens import WARN_BEFORE_EXPIRY_MS, Tokens
+from kici.coordinator.tokens import Tokens
 from kici.coordinator.vault import Vault
 from kici.protocol.coordinator_actions import AcceptorSettings, Failed, Heard, Joined, Left
 from kici.protocol.coordinator_limits import FailureLimit
@@ -35,7 +35,8 @@ _log = logging.getLogger("kici.coordinator")
 #: Connections at once, authenticated or not.
 MAX_CONNECTIONS = 10_000
 SWEEP_EVERY_S = 60.0
-_DAY_MS = 86_400_000
+#: Between two ticks: then this process was stopped, or the machine slept.
+ABSENT_S = 5.0
 
 
 class Service:
@@ -63,6 +64,7 @@ class Service:
         self._limit = FailureLimit()
         self._open: set[PeerConnection] = set()
         self._sweep_at = 0.0
+        self._ticked_at = monotonic()
         self._prune_at = monotonic() + SWEEP_EVERY_S
         self.dispatcher.recover(monotonic())
 
@@ -86,6 +88,9 @@ class Service:
     def tick(self) -> None:
         """About once a second: every deadline, and what ``kici-admin`` did to our file."""
         now = monotonic()
+        absent_s, self._ticked_at = now - self._ticked_at, now
+        if absent_s >= ABSENT_S:
+            self._absent(absent_s, now)
         for connection in list(self._open):
             connection.tick(now)
         self.dispatcher.tick(now)
@@ -97,6 +102,14 @@ class Service:
             self._look_at_store(now)
         except StoreError as error:
             _log.error("Database refused", extra={"error": str(error)})
+
+    def _absent(self, seconds: float, now: float) -> None:
+        """We were stopped: what came meanwhile is still to be read, and was no silence."""
+        _log.warning("Coordinator was stopped", extra={"seconds": round(seconds, 1)})
+        for connection in self._open:
+            connection.session.life.bytes(now)
+        for job in self.dispatcher.placement.jobs.values():
+            job.postpone(seconds)
 
     def _look_at_store(self, now: float) -> None:
         if self.store.changed_elsewhere():
@@ -157,12 +170,8 @@ class Service:
 
     def _warn_of_expiry(self, name: str) -> None:
         """C21: the link has no renewal, so say it two weeks ahead."""
-        try:
-            expires_at = self.tokens.expires_at(name)
-        except StoreError:
-            return
-        if expires_at is not None and expires_at - wall_ms() < WARN_BEFORE_EXPIRY_MS:
-            days = (expires_at - wall_ms()) // _DAY_MS
+        days = self.tokens.days_left(name)
+        if days is not None:
             extra = {"peerId": name, "daysLeft": days}
             _log.warning("Peer credential expires soon", extra=extra)
 

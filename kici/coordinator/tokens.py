@@ -17,16 +17,17 @@ from kici.coordinator.token_text import token_text, triple
 from kici.protocol.coordinator_auth import Credential, DoorError, Joined, token_hash
 from kici.protocol.handshake import credential_hash
 
-CREDENTIAL_LIFE_MS = 90 * 86_400_000
+DAY_MS = 86_400_000
+CREDENTIAL_LIFE_MS = 90 * DAY_MS
 DEFAULT_TOKEN_LIFE_MS = 3_600_000
 #: From here on each login warns (C21): the link has no renewal.
-WARN_BEFORE_EXPIRY_MS = 14 * 86_400_000
+WARN_BEFORE_EXPIRY_MS = 14 * DAY_MS
 #: Tokens and credentials that are over are kept for those who ask what happened: this long, and
 #: this many of each. A worker that loses its credential joins anew at each start.
-KEEP_ENDED_MS = 30 * 86_400_000
+KEEP_ENDED_MS = 30 * DAY_MS
 KEEP_ENDED = 10_000
 #: An open link may outlive its credential, whose row must not vanish meanwhile (C19).
-KEEP_EXPIRED_MS = 365 * 86_400_000
+KEEP_EXPIRED_MS = 365 * DAY_MS
 #: Rows of one routing triple that are looked at (appendix D, 6).
 MAX_TRIPLE_ROWS = 16
 ROLES = ("worker", "coordinator")
@@ -141,6 +142,16 @@ class Tokens:
             instance_id, self._store.wall(),
         )  # fmt: skip
         return None if row is None else int(row[0])
+
+    def days_left(self, instance_id: str) -> int | None:
+        """Whole days until the instance's credential ends, when they are few."""
+        try:
+            expires_at = self.expires_at(instance_id)
+        except StoreError:
+            return None
+        if expires_at is None or (left := expires_at - self._store.wall()) >= WARN_BEFORE_EXPIRY_MS:
+            return None
+        return left // DAY_MS
 
     # --- the door --------------------------------------------------------------------
 
