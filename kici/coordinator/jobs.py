@@ -12,7 +12,7 @@ from kici.coordinator.store import Store
 
 #: Ended jobs beyond this number go, with their logs, oldest first.
 KEEP_ENDED = 2000
-#: The same for the logs of all jobs together: the disk of a small machine.
+#: The same for the logs and steps of all jobs together: the disk of a small machine.
 KEEP_LOG_BYTES = 2**30
 #: What was tried for a job, the newest; a worker may have news of its scaler without end.
 MAX_ATTEMPTS = 200
@@ -164,7 +164,8 @@ class JobRows:
         return self._store.write(
             f"DELETE FROM jobs WHERE state IN {_ENDED} AND number IN"
             " (SELECT number FROM (SELECT number, ROW_NUMBER() OVER newest AS place,"
-            " SUM(log_bytes) OVER newest AS total FROM jobs"
+            " SUM(log_bytes + COALESCE(n_bytes, 0)) OVER newest AS total"
+            " FROM jobs LEFT JOIN step_sums USING (job_id)"
             " WINDOW newest AS (ORDER BY number DESC)) WHERE place > ? OR total > ?)",
             keep, keep_log_bytes,
         )  # fmt: skip

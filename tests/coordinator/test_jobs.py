@@ -39,6 +39,15 @@ def test_logs_of_all_jobs_together_are_bounded(world):
     assert numbers(world) == [4, 3]
 
 
+def test_details_of_steps_count_like_logs(world):
+    for _ in range(4):
+        job_id = ended(world)
+        world.store.write("INSERT INTO step_sums VALUES (?, 1, 60, 0)", job_id)
+    world.store.write("UPDATE jobs SET log_bytes = 40")
+    world.rows.prune(keep_log_bytes=250)
+    assert numbers(world) == [4, 3]
+
+
 def test_job_is_found_by_the_beginning_of_its_id_when_it_is_the_only_one(world):
     first = world.submit().job_id
     assert world.rows.shown(first[:4])["jobId"] == first
