@@ -338,6 +338,28 @@ def test_a_running_agent_is_a_leftover_only_when_it_was_offered_in_vain(
     until(lambda: world.containers() == [])
 
 
+# S111
+def test_an_agent_of_the_former_backend_is_no_leftover_of_the_new_one(
+    world, engine, tmp_path, monkeypatch
+):
+    """As after a reload: two backends of one scaler in one process."""
+    monkeypatch.setattr("kici.pool.scalers.container_leftovers.LEFTOVER_S", 0.0)
+    agent = world.started("print('up',flush=True);import time;time.sleep(600)")
+    world.wait_output(agent, "up")
+    new = World(engine, tmp_path, held=world.backend._agents.__contains__, poll_s=0.1)
+    until(lambda: new.backend.health() == "")
+    assert new.backend.found() == []
+    new.backend._reconcile()
+    new.backend._reconcile()
+    assert [row["State"] for row in world.containers()] == ["running"]
+    world.client().kill(f"kici-{agent}")
+    detail = world.wait_for(agent, EventKind.EXITED)
+    assert "137" in detail
+    assert "up" in detail
+    assert new.events == []
+    new.backend.close()
+
+
 def test_a_container_that_nobody_starts_is_cleared_away(world, monkeypatch):
     spec = world.spec()
     made = body(
