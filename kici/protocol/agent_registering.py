@@ -25,7 +25,8 @@ class AgentRegistering(AgentSlot):
 
     def _register(self) -> Actions:
         self.state = ClientState.REGISTERING
-        jobs = dict.fromkeys([*self.outbox.jobs_ended(), *self._held()])
+        # Not a job whose end is confirmed and that is only cleaned up: it has no other end.
+        jobs = dict.fromkeys([*self.outbox.jobs_ended(), *self._at_work()])
         in_flight = tuple(InFlightJob(run_id=run_id, job_id=job_id) for run_id, job_id in jobs)
         agent_id = self.identity.agent_id
         message = AgentRegister(

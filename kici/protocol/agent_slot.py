@@ -110,6 +110,11 @@ class AgentSlot(AgentSpeech):
         held = (self._job, self._next)
         return [(job.run_id, job.job_id) for job in held if job is not None]
 
+    def _at_work(self) -> list[tuple[str, str]]:
+        """Those whose end was not said yet."""
+        n_finished = 1 if self._job is not None and self._job.finished else 0
+        return self._held()[n_finished:]
+
     def _give_up_next(self, state: str, reason: str, now: float) -> Actions:
         """The job that waits for the clean-up, if there is one, ends before it began."""
         waiting, self._next = self._next, None

@@ -2,7 +2,15 @@
 
 import pytest
 
-from kici.protocol.agent_speech import EXIT_REFUSED, CancelJob, Dial, Exit, Ping, RunJob
+from kici.protocol.agent_speech import (
+    EXIT_REFUSED,
+    LINGER_S,
+    CancelJob,
+    Dial,
+    Exit,
+    Ping,
+    RunJob,
+)
 from tests.protocol.test_agent_client import Driver, only, types
 
 
@@ -96,3 +104,22 @@ def test_a_cancel_of_the_same_job_id_in_another_run_is_for_somebody_else(job_id)
     cancel = {"messageId": "c", "runId": "other", "jobId": job_id, "reason": "by me"}
     assert driver.say("job.cancel", **cancel) == []
     assert not only(driver.actions, CancelJob)
+
+
+# A97
+def test_a_job_whose_end_is_known_is_not_listed_while_it_is_cleaned_up():
+    """Nobody would end it: its worker would keep the slot for it for ever."""
+    driver = Driver()
+    driver.connect()
+    driver.dispatch()
+    driver.take(driver.machine.job_finished("success", {}, driver.now))
+    driver.tick_until(Ping)
+    driver.take(driver.machine.ponged(driver.now))
+    driver.now += LINGER_S + 1
+    driver.take(driver.machine.lost("gone", driver.now))
+    driver.tick_until(Dial)
+    register, _ = driver.connect()
+    assert "inFlightJobs" not in register
+    assert types(driver.dispatch("j2")) == ["job.ack"]
+    driver.take(driver.machine.job_cleaned(driver.now))
+    assert only(driver.actions, RunJob)[0].dispatch.job_id == "j2"
