@@ -123,11 +123,6 @@ class JobRows:
         )
         return {row[0] for row in rows}
 
-    def holder_of(self, job_id: str) -> tuple[str, str | None] | None:
-        """State and holder of a job, ended or not."""
-        row = self._store.one("SELECT state, holder FROM jobs WHERE job_id = ?", job_id)
-        return None if row is None else (row[0], row[1])
-
     def listed(self, limit: int, state: str | None = None) -> list[dict[str, Any]]:
         """The newest jobs first, as the API shows them. Without ``data``: those of a
         thousand jobs may be 256 MB."""
