@@ -12,7 +12,6 @@ from gevent.event import Event
 
 from kici.agent.archives import fetch_archive
 from kici.agent.checkout import check_content_hash, check_out
-from kici.agent.clearing import clear
 from kici.agent.environment import inside, job_environment, secrets_of, step_environment
 from kici.agent.logs import StepLog
 from kici.agent.native import SHELLS, JobRefused, NativeJob, Step, parse_native, step_name
@@ -22,6 +21,7 @@ from kici.agent.settings import AgentSettings
 from kici.agent.step_files import StepFiles
 from kici.agent.steps import GRACE_S, Commands, Interrupt, Outcome, inherited_environment
 from kici.contracts.wire.agent.jobs import JobDispatch
+from kici.shell.remove_tree import remove_tree
 
 _log = logging.getLogger("kici.agent")
 
@@ -95,8 +95,8 @@ class JobRun:
         if self._interrupt.fired:
             state, error = self._interrupt.state, self._interrupt.reason
         self._reporter.finished(state, self._results.job(time.monotonic() - started, error))
-        if root is not None:
-            clear(root)
+        if root is not None and not remove_tree(root):
+            _log.warning("Directory %s of a job could not be deleted", root)
         self._reporter.cleaned()
 
     def _start_timer(self) -> gevent.Greenlet | None:

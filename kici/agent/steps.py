@@ -148,9 +148,7 @@ class Commands:
             return processes.tree([me])
         sessions = {one.session for one in self._left if processes.alive(one)}
         mark = f"{_MARK}={os.environ[_MARK]}" if _MARK in os.environ else None
-        found = processes.tree([me], sessions=sessions, mark=mark)
-        # The ``ps`` that told us was a child of ours, too.
-        return [one for one in found if processes.alive(one)]
+        return processes.tree([me], sessions=sessions, mark=mark)
 
     def _let_go(self, process: StepProcess, log: StepLog) -> None:
         """Read no more of what somebody still holds."""

@@ -196,20 +196,27 @@ def _read_stat(pid: int) -> Process | None:
 def _ps(*which: str) -> Iterable[Process]:
     columns = "pid=,ppid=,pgid=,sess=,stat=,lstart="
     try:
-        done = subprocess.run(
+        looking = subprocess.Popen(
             ["ps", *which, "-o", columns],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
-            timeout=_PS_TIMEOUT_S,
             env={"PATH": "/bin:/usr/bin", "LC_ALL": "C"},
-            check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return
-    for line in done.stdout.splitlines():
+    with looking:
+        try:
+            shown, _ = looking.communicate(timeout=_PS_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            looking.kill()
+            return
+    for line in shown.splitlines():
         words = line.split(None, 5)
         if len(words) == 6:
             pid, parent, group = (int(word) for word in words[:3])
+            if pid == looking.pid:
+                continue  # it lists itself, and is gone
             # macOS prints a session as an address or 0; the group stands in for it.
             session = int(words[3]) if words[3].isdigit() and words[3] != "0" else group
             yield Process(pid, parent, group, session, words[5].strip(), words[4][:1] == "Z")

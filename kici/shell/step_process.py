@@ -25,7 +25,7 @@ class StepProcess:
         self, argv: Sequence[str], *, cwd: str, env: Mapping[str, str], on_data: OnData
     ) -> None:
         """Raises ``OSError`` when the command cannot be started."""
-        read_ends, write_ends = zip(os.pipe(), os.pipe(), strict=True)
+        read_ends, write_ends = _two_pipes()
         try:
             self._popen = subprocess.Popen(
                 argv,
@@ -68,6 +68,18 @@ class StepProcess:
     def abandon(self) -> None:
         """Stop reading, whoever still writes."""
         gevent.killall(self._readers, timeout=1.0)
+
+
+def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+    """Their read ends, their write ends."""
+    one = os.pipe()
+    try:
+        other = os.pipe()
+    except OSError:
+        for fd in one:
+            os.close(fd)
+        raise
+    return (one[0], other[0]), (one[1], other[1])
 
 
 def _read(fd: int, stream: str, on_data: OnData) -> None:
