@@ -13,8 +13,9 @@ from geventwebsocket.websocket import WebSocket
 from kici.shell import frames
 from kici.shell.websocket import ABNORMAL, NO_CODE, Disconnected, cut_reason
 
-#: A peer that takes no byte for this long is as good as gone.
+#: A peer gets this long to take one slice of a frame; a slow one takes a large frame in many.
 WRITE_TIMEOUT_S = 30.0
+_SLICE_BYTES = 256 * 1024
 #: Reads and writes that never block never yield: give way after so many in a row.
 _YIELD_EVERY = 64
 
@@ -60,16 +61,21 @@ class ServerSending(WebSocket):  # type: ignore[misc]
             self._answer_ping()
 
     def _write_raw(self, data: bytes) -> None:
-        timeout = gevent.Timeout(WRITE_TIMEOUT_S)
-        try:
-            with timeout, self._write_lock:
+        # Whoever has the lock is in time, or ends the connection.
+        with self._write_lock:
+            for at in range(0, len(data), _SLICE_BYTES):
                 if self._end is not None:
                     raise Disconnected(*self._end)
+                self._write_slice(data[at : at + _SLICE_BYTES])
+
+    def _write_slice(self, data: bytes) -> None:
+        timeout = gevent.Timeout(WRITE_TIMEOUT_S)
+        try:
+            with timeout:
                 self._send_all(data)
         except gevent.Timeout as caught:
             if caught is not timeout:
                 raise
-            self._finish(ABNORMAL, "the other end takes no data")
             raise Disconnected(*self._known_end()) from None
 
     def _send_all(self, data: bytes) -> None:

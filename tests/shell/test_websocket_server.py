@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import time
 
 import gevent
 import gevent.socket
@@ -208,6 +209,21 @@ def test_a_peer_that_takes_nothing_is_cut_off(pair, monkeypatch):
         connection.send_text("x" * 20_000_000)
     assert caught.value.code == 1006
     assert connection.closed
+
+
+def test_a_large_frame_on_a_slow_line_has_its_time(pair, monkeypatch):
+    client, connection = pair
+    monkeypatch.setattr(server_sending, "WRITE_TIMEOUT_S", 0.3)
+    size = 20 * server_sending._SLICE_BYTES
+    began = time.monotonic()
+    sender = gevent.spawn(connection.send_text, "x" * size)
+    left = size + 10  # and the head of the frame
+    while left:
+        left -= len(client._exactly(min(left, 200_000)))
+        gevent.sleep(0.03)
+    sender.get(timeout=WAIT_S)
+    assert time.monotonic() - began > 2 * server_sending.WRITE_TIMEOUT_S
+    assert not connection.closed
 
 
 def test_a_send_that_is_killed_half_way_ends_the_connection(pair):
