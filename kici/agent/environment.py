@@ -14,6 +14,8 @@ from kici.contracts.wire.agent.jobs import JobDispatch
 _AUTHORITY_END = re.compile("[/?#]")
 #: What forges take in place of a password when the user is the token.
 _NO_PASSWORD = ("", "x-oauth-basic")
+#: A shorter user is a person's name, which may be a word of every log. Tokens have 20 or more.
+_MIN_TOKEN = 16
 
 
 def job_environment(dispatch: JobDispatch, native: NativeJob, source: str) -> dict[str, str]:
@@ -58,8 +60,8 @@ def _url_secrets(url: str) -> list[str]:
     scheme, _, rest = url.partition("://")
     user, _, password = _AUTHORITY_END.split(rest, 1)[0].rpartition("@")[0].partition(":")
     found = [password, unquote(password)]
-    if scheme.lower() in ("http", "https") and password in _NO_PASSWORD and user != "git":
-        found += [user, unquote(user)]
+    if scheme.lower() in ("http", "https") and password in _NO_PASSWORD:
+        found += [name for name in (user, unquote(user)) if len(name) >= _MIN_TOKEN]
     return found
 
 

@@ -88,7 +88,7 @@ class Service:
     def tick(self) -> None:
         """About once a second: every deadline, and what ``kici-admin`` did to our file."""
         now = monotonic()
-        absent_s, self._ticked_at = now - self._ticked_at, now
+        absent_s = now - self._ticked_at
         if absent_s >= ABSENT_S:
             self._absent(absent_s, now)
         for connection in list(self._open):
@@ -102,12 +102,14 @@ class Service:
             self._look_at_store(now)
         except StoreError as error:
             _log.error("Database refused", extra={"error": str(error)})
+        # Now, not before: a slow disk makes ticks long, and deadlines hold all the same.
+        self._ticked_at = monotonic()
 
     def _absent(self, seconds: float, now: float) -> None:
         """We were stopped: what came meanwhile is still to be read, and was no silence."""
         _log.warning("Coordinator was stopped", extra={"seconds": round(seconds, 1)})
         for connection in self._open:
-            connection.session.life.bytes(now)
+            connection.session.life.frame(now)
         for job in self.dispatcher.placement.jobs.values():
             job.postpone(seconds)
 

@@ -127,10 +127,11 @@ class Connection:
         frame = self._desk.report(key)
         if frame is None:
             return True
+        link = self.session.link
+        link.reporting(key.run_id, key.job_id)
         if not self.send(frame):
             return False
-        # From here on its receipt is due: a large report may be minutes on a slow line.
-        self.session.link.reported(key.run_id, key.job_id, time.monotonic())
+        link.reported(key.run_id, key.job_id, time.monotonic())
         self._timer.set()
         return True
 

@@ -30,6 +30,7 @@ from kici.peer.spool import Spool
 from kici.protocol.log_collection import Collect
 from kici.protocol.offers import Offers
 from kici.protocol.peer_actions import Joined, Offered, Receipted
+from kici.protocol.urls import shown_url
 from kici.shell.child import ChildShell
 
 log = logging.getLogger("kici.peer")
@@ -96,7 +97,8 @@ class PeerDesk:
         for other in self._coordinators.values():
             same = joined.coordinator_id and other.coordinator_id == joined.coordinator_id
             if other.url != url and other.connected and same:
-                fields = {"url": url, "first": other.url, "coordinatorId": joined.coordinator_id}
+                urls = {"url": shown_url(url), "first": shown_url(other.url)}
+                fields = {**urls, "coordinatorId": joined.coordinator_id}
                 log.warning("Two URLs lead to one coordinator; the second is dropped", extra=fields)
                 self._twins[url] = joined.coordinator_id
                 return False
@@ -125,7 +127,7 @@ class PeerDesk:
         keys = self._outbox.concluded(url)
         if keys:
             ids = [key.job_id for key in keys[:20]]
-            fields = {"url": url, "count": len(keys), "jobIds": ids}
+            fields = {"url": shown_url(url), "count": len(keys), "jobIds": ids}
             log.info("Replaying buffered terminal job statuses to coordinator", extra=fields)
         for key in keys:
             self._coordinators[url].report(key)

@@ -68,8 +68,10 @@ class Outflow:
             self._enqueue(frame, credit)
         elif self.connected and self._spool.is_full:
             # At most the pool's credit goes beyond the bound: there is no more until it drains.
-            self._spool.append(frame, beyond=True)
-            self._withheld += credit
+            if self._spool.append(frame, beyond=True):
+                self._withheld += credit
+            else:
+                self._refund(credit)  # lost and counted: nothing of it waits
         else:
             # A step update is small and never dropped for its size.
             self._spool.append(frame, beyond=frame.n_lines == 0)

@@ -35,10 +35,11 @@ def backend_told(board: Board, report: BackendEvent, now: float) -> None:
         case EventKind.STARTED:
             started(board, agent, now, detail)
         case EventKind.FAILED if on_the_way:
-            launch_failed(board, agent, detail, now, gone=True)
+            launch_failed(board, agent, detail, now, gone=True, blame=not agent.unheard)
         case EventKind.EXITED if on_the_way:
+            # One from before a restart says nothing about how we start them.
             text = f"it exited before registering: {detail}"
-            launch_failed(board, agent, text, now, gone=True)
+            launch_failed(board, agent, text, now, gone=True, blame=not agent.unheard)
         case _:
             if agent.warm and not agent.used and agent.state is AgentState.IDLE:
                 # Else a pool of agents that leave by themselves respawns without end.

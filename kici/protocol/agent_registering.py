@@ -40,6 +40,8 @@ class AgentRegistering(AgentSlot):
 
     def _on_register_ack(self, ack: RegisterAck, now: float) -> Actions:
         self.state = ClientState.REGISTERED
+        if self._job is not None:
+            self._job.n_cancels = 0  # told again to a new connection, a cancel is no second wish
         self._n_attempts = 0
         self._warm = ack.warm_pool is True
         self._timers.clear("answer", "retry", "abandon")

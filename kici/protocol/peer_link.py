@@ -1,5 +1,6 @@
 """The authenticated part of a worker's link, as a pure machine (peer spec 4, 5.1)."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +34,7 @@ from kici.protocol.peer_actions import (
     Replay,
 )
 from kici.protocol.settings_pull import SettingsPull
+from kici.protocol.urls import shown_url
 
 
 class _Tag(msgspec.Struct, frozen=True):
@@ -111,9 +113,14 @@ class PeerLink:
         self._heartbeat_at = min(self._heartbeat_at, now + CHANGE_DELAY_S)
         return []
 
+    def reporting(self, run_id: str, job_id: str) -> None:
+        """A terminal report is being written, which takes minutes on a slow line."""
+        self._unreceipted.setdefault((run_id, job_id), math.inf)
+
     def reported(self, run_id: str, job_id: str, now: float) -> None:
-        """A terminal report went out on this connection; its receipt is awaited."""
-        self._unreceipted.setdefault((run_id, job_id), now)
+        """It went out; from here on its receipt is due, unless that was quicker."""
+        if self._unreceipted.get((run_id, job_id)) == math.inf:
+            self._unreceipted[run_id, job_id] = now
 
     def heard(self, now: float) -> None:
         """Any frame is a sign of life."""
@@ -152,7 +159,8 @@ class PeerLink:
         self._n_complaints += kind in _KNOWN
         if kind not in _KNOWN or self._n_complaints > MAX_COMPLAINTS:
             return []
-        fields = {"type": kind, "error": str(error), "url": self._owner}  # never a value
+        # Never a value.
+        fields = {"type": kind, "error": str(error), "url": shown_url(self._owner)}
         return [Note("warn", "Invalid message from coordinator dropped", fields)]
 
     def _heartbeat(self, now: float) -> Actions:

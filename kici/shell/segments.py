@@ -72,7 +72,8 @@ class Segments:
             if self._reader is None:
                 self._reader = os.open(self._path(self._numbers[0]), os.O_RDWR | os.O_CLOEXEC)
                 head = os.pread(self._reader, _POSITION.size, 0)
-                self._position = max(int.from_bytes(head, "big"), _POSITION.size)
+                end = os.fstat(self._reader).st_size  # a damaged file may say anything
+                self._position = min(max(int.from_bytes(head, "big"), _POSITION.size), end)
             record = self._read_at(self._position)
             if record is not None:
                 return record

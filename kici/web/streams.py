@@ -10,6 +10,7 @@ import gevent
 import msgspec
 from flask import Response, request
 
+from kici.contracts.link.jobs import OutboxState
 from kici.contracts.link.views import JobLogTail, JobView, PoolCapacity
 from kici.shell.http import STREAM_KEY
 from kici.web import summary
@@ -134,10 +135,15 @@ def _log_data(tail: JobLogTail, style: Style) -> dict[str, Any]:
 
 
 def _has_ended(desk: Desk, job_id: str, now: float) -> bool:
-    """What runs is not known until the pool has told it to this process."""
+    """What runs is not known until the pool has told it to this process; and a pool that is new
+    knows no more than a peer that may hang has told it."""
     if any(job.key.job_id == job_id for job in desk.projection.all(JobView, now)):
         return False
-    return _is_told(desk, now) or any(row.job_id == job_id for row in desk.history.newest(KEEP))
+    if any(row.job_id == job_id for row in desk.history.newest(KEEP)):
+        return True
+    outbox = desk.projection.one(OutboxState)
+    is_open = outbox is not None and any(one.key.job_id == job_id for one in outbox.open)
+    return _is_told(desk, now) and not is_open
 
 
 def _is_told(desk: Desk, now: float) -> bool:

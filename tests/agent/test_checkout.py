@@ -32,7 +32,7 @@ def secrets(repo_url):
         ("ssh://user:word@host/a.git", {"word"}),
         (f"https://{TOKEN}@host/a.git", {TOKEN}),
         (f"https://{TOKEN}:@host", {TOKEN}),
-        ("https://to%2Fken@host?x", {"to%2Fken", "to/ken"}),
+        ("https://to%2Fken0123456789@host?x", {"to%2Fken0123456789", "to/ken0123456789"}),
         (f"https://{TOKEN}:x-oauth-basic@host/a.git", {TOKEN, "x-oauth-basic"}),
         ("https://git@host/a.git", set()),
         ("ssh://deploy@host/a.git", set()),

@@ -57,6 +57,9 @@ class Link:
     def advertise(self, offered, now):
         return []
 
+    def reporting(self, run_id, job_id):
+        pass
+
     def reported(self, run_id, job_id, now):
         self.due.append(job_id)
 

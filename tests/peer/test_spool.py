@@ -6,6 +6,7 @@ import pytest
 
 from kici.peer.outflow import MEMORY_BYTES, WINDOW_BYTES, Outflow
 from kici.peer.spool import Frame, Spool
+from kici.shell.segments import Segments
 
 A, B = "ws://a", "ws://b"
 
@@ -179,6 +180,23 @@ def test_what_one_coordinator_has_not_fetched_holds_back_no_other_s_credit(make)
     assert sum(refunds) == n_put * 50_000
 
 
+# P63
+def test_credit_of_what_the_disk_does_not_take_comes_back(make, monkeypatch):
+    def full(self, record):
+        raise OSError(28, "No space left on device")
+
+    refunds, spool = [], make(10)
+    spool.append(frame("of another coordinator", B))
+    outflow = Outflow(A, spool, refunds.append)
+    outflow.connected = True
+    while outflow._queued_bytes < MEMORY_BYTES:
+        outflow.put(frame("x" * 50_000), 50_000)
+    monkeypatch.setattr(Segments, "append", full)
+    outflow.put(frame("lost"), 7)
+    assert sum(refunds) == 7
+    assert spool.n_lost_lines == 1
+
+
 def test_step_updates_are_kept_beyond_the_bound(make):
     spool = make(0)
     outflow = Outflow(A, spool, lambda n: None)
@@ -207,12 +225,18 @@ def broken_text(data):
     return data[:at] + b"\xff" + data[at + 1 :]
 
 
+def no_position(data):
+    return b"\xff" * 8 + data[8:]
+
+
 def half(data):
     return data[:-3]
 
 
 # P63
-@pytest.mark.parametrize(("damage", "left"), [(zeros, 3), (half, 2), (broken_text, 0)])
+@pytest.mark.parametrize(
+    ("damage", "left"), [(zeros, 3), (half, 2), (broken_text, 0), (no_position, 0)]
+)
 def test_a_file_that_a_power_cut_damaged_leaves_no_job_waiting(make, tmp_path, damage, left):
     spool = make()
     for number in range(3):

@@ -97,3 +97,16 @@ def test_what_lay_in_the_socket_for_the_pool_before_is_left_to_be_said_anew():
     world.do(msgspec.structs.replace(old, open=told, pool="boot-2"))
     world.end()
     assert [one.state for one in world.finished()] == ["success"]
+
+
+def test_the_death_of_agents_from_before_blames_no_label_set():
+    world = World(scaler(max_agents=20), outsiders=False)
+    dead = [
+        FoundAgent(agent_id=f"w{n}", job_id=None, run_id=None, label_set_labels=("linux",))
+        for n in range(6)
+    ]
+    world.do(AgentsFound("s1", dead))
+    for one in dead:
+        world.backend(one.agent_id, "exited", "it is gone")
+    world.offer("j1")
+    assert len(world.launched) == 1

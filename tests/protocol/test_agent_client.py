@@ -412,6 +412,22 @@ def test_an_idle_agent_takes_its_unconfirmed_end_to_the_next_worker():
     assert leaving.code == EXIT_ABANDONED
 
 
+def test_a_cancel_that_is_told_again_after_a_reconnect_is_no_second_wish():
+    driver = Driver()
+    driver.connect()
+    driver.dispatch()
+    cancel = {"messageId": "c", "runId": "r1", "jobId": "j1", "reason": "x"}
+    driver.say("job.cancel", **cancel)
+    assert [one.force for one in only(driver.actions, CancelJob)] == [False]
+    driver.take(driver.machine.lost("gone", driver.now))
+    driver.tick_until(Dial)
+    driver.connect()
+    driver.say("job.cancel", **cancel)
+    assert [one.force for one in only(driver.actions, CancelJob)] == [False]
+    driver.say("job.cancel", **cancel)
+    assert [one.force for one in only(driver.actions, CancelJob)] == [True]
+
+
 # A99
 def test_sigterm_ends_the_job_reports_it_and_leaves_with_one():
     driver = Driver()

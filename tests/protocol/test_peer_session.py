@@ -265,10 +265,22 @@ def test_90_s_of_silence_end_the_connection(pair):
 
 def test_a_report_without_receipt_for_90_s_ends_the_connection(pair):
     pair.join()
-    pair.link.reported("r", "j", 0)
-    pair.link.reported("r", "j", 60)
+    for now in (0, 60):
+        pair.link.reporting("r", "j")
+        pair.link.reported("r", "j", now)
     pair.say({"type": "peer.heartbeat", "instanceId": "c"}, 80)
     assert pair.session.tick(90) == [Close(1000, "Terminal report not acknowledged")]
+
+
+# P55
+def test_a_receipt_that_is_quicker_than_we_is_not_awaited(pair):
+    pair.join()
+    pair.link.reporting("r", "j")
+    receipt = {"type": "job.progress.ack", "runId": "r", "jobId": "j", "state": "success"}
+    pair.say(receipt, 1)
+    pair.link.reported("r", "j", 1)
+    pair.say({"type": "peer.heartbeat", "instanceId": "c"}, 80)
+    assert not any(isinstance(action, Close) for action in pair.session.tick(95))
 
 
 # P35 P34
