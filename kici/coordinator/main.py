@@ -23,7 +23,7 @@ from kici.coordinator.store import BATCH_S
 from kici.errors import ConfigError, Problem
 from kici.shell.durable import write_atomic
 from kici.shell.upgrade import upgrade_handler
-from kici.shell.websocket_server import websocket_route
+from kici.shell.websocket_server import MAX_STRANGER_SIZE, websocket_route
 
 _log = logging.getLogger("kici.coordinator")
 TICK_S = 0.5
@@ -105,7 +105,8 @@ def _bind(settings: CoordinatorSettings) -> Any:
 
 
 def _serve(listener: Any, service: Service, token: str) -> WSGIServer:
-    routed = upgrade_handler({"/ws/peer": websocket_route(service.serve_peer)})
+    peers = websocket_route(service.serve_peer, max_size=MAX_STRANGER_SIZE)
+    routed = upgrade_handler({"/ws/peer": peers})
 
     class Handler(routed):  # type: ignore[misc, valid-type]
         def __init__(self, sock: Any, *rest: Any) -> None:

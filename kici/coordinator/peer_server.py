@@ -16,6 +16,7 @@ import gevent
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from kici.contracts.wire import Wire
+from kici.contracts.wire.peer import MAX_FRAME_BYTES
 from kici.protocol.coordinator_actions import (
     AcceptorSettings,
     Decide,
@@ -113,6 +114,8 @@ class PeerConnection:
             elif isinstance(action, Note):
                 self._note(action)
             elif isinstance(action, Failed | Heard | Joined | Left):
+                if isinstance(action, Joined):
+                    self._socket.allow(MAX_FRAME_BYTES)
                 self._hear(self, action)
 
     def _decide(self, asked: Decide) -> None:

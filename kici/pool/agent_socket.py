@@ -141,7 +141,10 @@ class AgentSocket:
             self._session.heard(self._connection.last_heard_at)
             self._perform(self._session.tick(monotonic()))
         else:
+            was_stranger = self._session.phase is Phase.PENDING_AUTH
             self._perform(self._session.receive(frame, monotonic()))
+            if was_stranger and self._session.phase is Phase.PENDING_REGISTER:
+                self._connection.allow(MAX_FRAME_BYTES)
 
     def _perform(self, actions: Actions) -> None:
         for action in actions:

@@ -25,7 +25,7 @@ from kici.pool.seam import AgentEvents, TokenGrant
 from kici.protocol.agent_session import AgentSession
 from kici.protocol.bundle_pieces import BundleFailed
 from kici.shell.websocket import UpgradeRefused
-from kici.shell.websocket_server import accept_passed, refuse_passed
+from kici.shell.websocket_server import MAX_STRANGER_SIZE, accept_passed, refuse_passed
 
 _log = logging.getLogger(__name__)
 #: Sockets at once, registered or not: each costs two greenlets and a descriptor, and the
@@ -196,7 +196,7 @@ class AgentServer:
                 passed.path,
                 passed.early,
                 remote=passed.remote,
-                max_size=MAX_FRAME_BYTES,
+                max_size=MAX_STRANGER_SIZE if self._auth == "token" else MAX_FRAME_BYTES,
             )
         except (UpgradeRefused, OSError) as error:
             _log.info("Agent upgrade failed: %s", error, extra={"remote": passed.remote})

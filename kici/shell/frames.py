@@ -91,7 +91,7 @@ class FrameReader:
     """
 
     def __init__(self, max_size: int) -> None:
-        self._max_size = max_size
+        self.max_size = max_size
         self._buffer = bytearray()
         self._at = 0
         self._opcode = 0
@@ -141,8 +141,8 @@ class FrameReader:
                 return None
             size = int.from_bytes(self._buffer[begin : begin + width], "big")
             begin += width
-        if first & 0x0F in _DATA and self._parts_size + size > self._max_size:
-            raise RemoteError(1009, f"message above {self._max_size} bytes")
+        if first & 0x0F in _DATA and self._parts_size + size > self.max_size:
+            raise RemoteError(1009, f"message above {self.max_size} bytes")
         if len(self._buffer) < begin + 4:
             return None
         mask = bytes(self._buffer[begin : begin + 4])

@@ -37,6 +37,10 @@ class ServerConnection(ServerSending):
         self._silence_s = 0.0
         self._reading_since: float | None = None
 
+    def allow(self, max_size: int) -> None:
+        """From now on messages may be so large, in bytes."""
+        self._reader.max_size = max_size
+
     # --- receiving -------------------------------------------------------------------
 
     def receive(self, timeout_s: float | None = None) -> str | bytes:

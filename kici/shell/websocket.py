@@ -76,6 +76,9 @@ class Connection(Protocol):
     def resume(self) -> None:
         """The opposite of ``pause``."""
 
+    def allow(self, max_size: int) -> None:
+        """From now on messages may be so large, in bytes."""
+
 
 def cut_reason(reason: str) -> bytes:
     """``reason`` in UTF-8, at most 123 bytes, cut at a character's border (A14)."""

@@ -33,6 +33,8 @@ __all__ = [
 
 #: Largest message unless the caller says otherwise (agent spec 1.2, peer spec 1.2).
 MAX_SIZE = 25 * 2**20
+#: The same for somebody who has not proven who he is: thousands may dial.
+MAX_STRANGER_SIZE = 64 * 1024
 #: As long as an agent may be silent in spite of pings (agent spec A25).
 _UNACKNOWLEDGED_MS = 90_000
 

@@ -132,10 +132,10 @@ def test_address_with_five_failures_is_refused_without_hello(coordinator):
 def test_absurd_requests_are_refused_counted_and_leave_no_stack_trace(coordinator):
     odd = forged_token(coordinator.join_token(), expiry=10**30)
     half = forged_token(coordinator.join_token(), orgId="\ud800")
-    deep = '{"x":' + "[" * 100_000
+    deep = '{"x":' + "[" * 20_000
     with ScriptedWorker(coordinator.peer_url) as worker:
         worker.socket.recv(10)
-        worker.socket.send(deep + "]" * 100_000 + ',"type":"peer.hello.response"}')
+        worker.socket.send(deep + "]" * 20_000 + ',"type":"peer.hello.response"}')
         assert worker.closed() == (4003, "Expected hello response")
     for said in (
         {"token": odd, "mutual": True},
@@ -150,6 +150,17 @@ def test_absurd_requests_are_refused_counted_and_leave_no_stack_trace(coordinato
     with ScriptedWorker(coordinator.peer_url, token=odd) as worker:
         assert worker.closed() == (4001, "Rate limited")
     assert "Traceback" not in coordinator.log.read_text()
+
+
+def test_a_stranger_may_send_little_and_a_worker_much(coordinator):
+    with ScriptedWorker(coordinator.peer_url) as worker:
+        worker.socket.recv(10)
+        worker.socket.send('{"type":"peer.hello.response","x":"' + "y" * 70_000 + '"}')
+        assert worker.closed()[0] == 1009
+    with coordinator.worker() as worker:
+        worker.beat(x="y" * 1_000_000)
+        worker.say({"type": "peer.clusterSettings.request", "messageId": "m"})
+        worker.expect("peer.clusterSettings.response", messageId="m")
 
 
 # C57

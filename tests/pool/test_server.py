@@ -529,3 +529,16 @@ def test_a_bundle_fails_at_once_when_its_agent_goes(pool):
     assert failed.value.status == "unreachable"
     with pytest.raises(BundleFailed, match="not connected"):
         Asked(pool, "nobody").get()
+
+
+# A3
+def test_a_stranger_may_send_little_and_an_agent_with_its_token_much(pool):
+    stranger = pool.dial()
+    stranger.head()
+    stranger.send(raw.text(json.dumps({"type": "auth.request", "token": "x" * 70_000})))
+    assert stranger.closing()[0] == 1009
+    client = pool.agent(labels=LABELS, hostname="h" * 100)
+    hear(client)
+    say(client, type="log.chunk", messageId="m", runId="r", jobId="j", timestamp=1, stepIndex=0,
+        lines=["z" * 200_000])  # fmt: skip
+    until(lambda: pool.core.heard)
