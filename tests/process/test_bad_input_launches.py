@@ -73,7 +73,7 @@ def test_a_job_whose_agent_never_comes_ends_with_the_reason(siege, kind):
 
 # A5 A11
 def test_a_token_of_nobody_is_refused_again_and_again(siege):
-    for token in ["kat_" + "5" * 64, "", "kat_", "x" * 1_000_000, "\0", "kat_\ud800"]:
+    for token in ["kat_" + "5" * 64, "", "kat_", "x" * 50_000, "\0", "kat_\ud800"]:
         for _ in range(5):
             agent = siege.stranger()
             agent.say({"type": "auth.request", "token": token, "protocolVersion": 1})
