@@ -40,6 +40,7 @@ from kici.protocol.agent_speech import (
 )
 from kici.protocol.agent_timing import backoff_s
 from kici.protocol.machine import Actions, Close, Note, Send
+from kici.protocol.surrogates import mended
 
 
 class _Head(msgspec.Struct, rename="camel"):
@@ -85,6 +86,9 @@ class AgentClient(AgentRegistering):
     def receive(self, message: bytes | str, now: float) -> Actions:
         """One text frame. Unknown types and keys are ignored (A98)."""
         self._heard(now)
+        message = mended(
+            message.encode("utf-8", "replace") if isinstance(message, str) else message
+        )
         try:
             body = _decoder.decode(message)
         except _BAD_INPUT as error:

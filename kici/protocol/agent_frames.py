@@ -1,7 +1,5 @@
 """Frames of agents: parsing and the rules that types do not say (agent spec 2.0). Pure."""
 
-import re
-
 import msgspec
 
 from kici.contracts.wire import Wire
@@ -9,6 +7,7 @@ from kici.contracts.wire.agent import FromAgent
 from kici.contracts.wire.agent.jobs import LogChunk, StepStatus
 from kici.contracts.wire.agent.services import FleetBundleChunk, StepApprovalRequest
 from kici.contracts.wire.agent.session import AgentRegister, AuthRequest
+from kici.protocol.surrogates import mended
 
 _from_agent = msgspec.json.Decoder(FromAgent)
 #: What msgspec raises for bad input, deep nesting and bad UTF-8 included.
@@ -17,12 +16,6 @@ _BAD_INPUT = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
 #: Beyond these, numbers are nonsense that would overflow somewhere behind us.
 _MAX_INDEX = 2**31 - 1
 _MAX_NUMBER = 2**53
-#: One JSON escape: a whole surrogate pair, a lone half (group 1), or anything else.
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
 
 
 def parse(frame: str | bytes) -> Wire | None:
@@ -31,13 +24,12 @@ def parse(frame: str | bytes) -> Wire | None:
         return _decode(frame)
     except _BAD_INPUT:
         pass
-    # JavaScript cuts strings between the halves of a pair and writes the half that is left.
     raw = frame.encode("utf-8", "replace") if isinstance(frame, str) else frame
-    mended = _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)
-    if mended == raw:
+    text = mended(raw)
+    if text == raw:
         return None
     try:
-        return _decode(mended)
+        return _decode(text)
     except _BAD_INPUT:
         return None
 

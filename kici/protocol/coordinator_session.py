@@ -31,6 +31,7 @@ from kici.protocol.coordinator_auth import Accepted, Refused, Verdict
 from kici.protocol.coordinator_handshake import AcceptorHandshake
 from kici.protocol.coordinator_liveness import Liveness
 from kici.protocol.machine import Actions, Close, Note, Send
+from kici.protocol.surrogates import mended
 
 #: From the upgrade to acceptance (3.0, 2).
 AUTH_TIMEOUT_S = 15.0
@@ -215,7 +216,7 @@ class CoordinatorSession:
         self._undecryptable = 0
         self.life.frame(now)  # any frame proves life, by our clock (C25)
         try:
-            message = _messages.decode(plaintext)
+            message = _messages.decode(mended(plaintext))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             # Unknown types, those that a worker must not send (C30), and what is nested
             # beyond our stack end here. The decoder's text names types and places; an

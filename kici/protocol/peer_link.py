@@ -34,6 +34,7 @@ from kici.protocol.peer_actions import (
     Replay,
 )
 from kici.protocol.settings_pull import SettingsPull
+from kici.protocol.surrogates import mended
 from kici.protocol.urls import shown_url
 
 
@@ -142,6 +143,7 @@ class PeerLink:
 
     def receive(self, plain: bytes, now: float) -> Actions:
         """One decrypted message; what is unknown or invalid is dropped and counted (4.22)."""
+        plain = mended(plain)
         try:
             message = _messages.decode(plain)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -221,6 +221,16 @@ def test_a_signal_has_what_was_said_confirmed_at_once_and_leaves_with_the_pong()
     assert only(driver.actions, Exit)[0].code == EXIT_OK
 
 
+def test_a_dispatch_with_half_a_character_is_read():
+    driver = Driver()
+    driver.connect()
+    fields = {"messageId": "x", "runId": "r1", "jobId": "j1", "repoUrl": "", "ref": "?cut"}
+    fields |= {"sha": "", "lockFileUrl": "", "jobConfig": {}, "timestamp": 1}
+    text = json.dumps({"type": "job.dispatch", **fields}).replace("?cut", "\\ud83d")
+    driver.take(driver.machine.receive(text, driver.now))
+    assert only(driver.actions, RunJob)[0].dispatch.ref == "\ufffd"
+
+
 # A90
 def test_a_job_has_one_terminal_status():
     driver = Driver()

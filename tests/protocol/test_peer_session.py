@@ -11,6 +11,7 @@ from kici.contracts.link.views import AgentSlot, ScalerSlots
 from kici.contracts.states import ConnectionState
 from kici.contracts.wire.peer import MAX_FRAME_BYTES, MAX_PLAINTEXT_BYTES
 from kici.contracts.wire.peer.heartbeat import HostFacts
+from kici.pool.dispatch import read_offer
 from kici.protocol import handshake
 from kici.protocol.heartbeat import Advert
 from kici.protocol.log_collection import Collect
@@ -352,6 +353,20 @@ def test_a_reroute_is_handed_over_with_its_ids_and_text(pair):
     text = json.dumps(REROUTE | {"jobConfig": {"secrets": {"A": "b"}}, "new": 1}).encode()
     assert pair.say(text) == [Offered("r", "j", "m", text)]
     assert "secrets" not in repr(pair.say(text))
+
+
+# P38
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uDE00", "\\uD83Dx"])
+def test_a_reroute_with_half_a_character_is_no_worse_than_with_a_whole_one(pair, half):
+    """A coordinator in JavaScript cuts a commit's title in the middle of an emoji."""
+    pair.join()
+    config = {"env": {"TITLE": "?cut"}}
+    text = json.dumps(REROUTE | {"jobName": "?cut", "jobConfig": config, "payload": {"a": "?cut"}})
+    (offered,) = pair.say(text.replace("?cut", half + " \\ud83d\\ude00 \\\\ud83d").encode())
+    spec = read_offer(offered.reroute)
+    tail = half[6:] + " \U0001f600 \\ud83d"
+    assert spec.job_name == "\ufffd" + tail
+    assert spec.fields["job_config"]["env"]["TITLE"] == "\ufffd" + tail
 
 
 # P41
