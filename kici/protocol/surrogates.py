@@ -11,8 +11,9 @@ _ESCAPE = re.compile(
 )
 
 
-def mended(text: bytes) -> bytes:
-    """``text`` with U+FFFD for each lone half; the same object when it has no such escape."""
+def mended(frame: bytes | str) -> bytes:
+    """The JSON in ``frame`` with U+FFFD for each lone half; cheap when it has no such escape."""
+    text = frame.encode("utf-8", "replace") if isinstance(frame, str) else frame
     if b"\\ud" not in text and b"\\uD" not in text:
         return text
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], text)
