@@ -86,9 +86,7 @@ class AgentClient(AgentRegistering):
     def receive(self, message: bytes | str, now: float) -> Actions:
         """One text frame. Unknown types and keys are ignored (A98)."""
         self._heard(now)
-        message = mended(
-            message.encode("utf-8", "replace") if isinstance(message, str) else message
-        )
+        message = mended(message)
         try:
             body = _decoder.decode(message)
         except _BAD_INPUT as error:

@@ -24,12 +24,8 @@ def parse(frame: str | bytes) -> Wire | None:
         return _decode(frame)
     except _BAD_INPUT:
         pass
-    raw = frame.encode("utf-8", "replace") if isinstance(frame, str) else frame
-    text = mended(raw)
-    if text == raw:
-        return None
     try:
-        return _decode(text)
+        return _decode(mended(frame))
     except _BAD_INPUT:
         return None
 
