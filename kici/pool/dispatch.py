@@ -31,8 +31,6 @@ LIFTED = {
 #: Keys that are copied and stay (A33).
 COPIED = {"cacheOrgId": "org_id", "cacheRepoId": "repo_id", "cacheRefScope": "cache_ref_scope"}
 
-#: Characters of an id, which is repeated in everything that is said about its job.
-MAX_ID = 512
 #: Characters of a name as people see it; the agent gets the whole.
 MAX_SHOWN = 500
 
@@ -68,9 +66,6 @@ def read_offer(reroute: bytes) -> JobSpec:
     """Parse and check an offer; ``Refused`` with the reason when it cannot be taken."""
     try:
         message = _reroutes.decode(reroute)
-        for name, value in (("runId", message.run_id), ("jobId", message.job_id)):
-            if len(value) > MAX_ID:
-                raise Refused(f"Invalid job.reroute: {name} is longer than {MAX_ID} characters")
         config = _config(message)
     except (msgspec.DecodeError, RecursionError) as error:
         # The text of msgspec's errors names fields and types, never values.

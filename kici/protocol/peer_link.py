@@ -44,6 +44,8 @@ class _Tag(msgspec.Struct, frozen=True):
 
 _messages: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
 _tags: msgspec.json.Decoder[_Tag] = msgspec.json.Decoder(_Tag)
+#: Characters of an id, which is repeated in everything that is said about its job.
+MAX_ID = 512
 #: Lines about invalid messages in one connection's life.
 MAX_COMPLAINTS = 20
 RELOAD_REFUSED = "Configuration reload is not supported by this worker"
@@ -202,8 +204,11 @@ class PeerLink:
             return self._decline(message, "Loop detected")
         if len(message.tried_connections) >= message.max_hops:
             return self._decline(message, "Max hops exceeded")
-        if not (message.run_id and message.job_id):
-            return self._decline(message, "Invalid job.reroute: runId or jobId is empty")
+        ids = {"messageId": message.message_id, "runId": message.run_id, "jobId": message.job_id}
+        for name, value in ids.items():
+            if not 0 < len(value) <= MAX_ID:
+                why = f"{name} is longer than {MAX_ID} characters" if value else f"{name} is empty"
+                return self._decline(message, f"Invalid job.reroute: {why}")
         return [Offered(message.run_id, message.job_id, message.message_id, plain)]
 
     def _decline(self, message: JobReroute, reason: str) -> Actions:

@@ -166,11 +166,11 @@ def test_settings_beyond_all_reason_are_ignored(pair, odd):
 
 
 # P42
-@pytest.mark.parametrize("empty", ["runId", "jobId"])
-def test_an_offer_without_a_name_is_refused(pair, empty):
+@pytest.mark.parametrize("name", ["runId", "jobId", "messageId"])
+@pytest.mark.parametrize("value", ["", "x" * 513, "x" * 10_000_000])
+def test_an_offer_without_a_name_or_with_an_endless_one_is_refused(pair, name, value):
     pair.join()
-    offer = reroute("j", "r") | {empty: ""}
-    (answer,) = pair.sent(pair.say(offer))
+    (answer,) = pair.sent(pair.say(reroute("j", "r") | {name: value}))
     assert (answer["accepted"], answer["type"]) == (False, "job.reroute.ack")
 
 
