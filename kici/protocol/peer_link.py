@@ -212,7 +212,8 @@ class PeerLink:
         return [Offered(message.run_id, message.job_id, message.message_id, plain)]
 
     def _decline(self, message: JobReroute, reason: str) -> Actions:
-        fields = {"runId": message.run_id, "jobId": message.job_id, "reason": reason}
+        ids = {"runId": message.run_id[:MAX_ID], "jobId": message.job_id[:MAX_ID]}
+        fields = {**ids, "reason": reason}
         answer = JobRerouteAck(message_id=message.message_id, accepted=False, reason=reason)
         return [Note("info", "Refused rerouted job", fields), PlainSend(answer)]
 
