@@ -133,6 +133,9 @@ class End:
             self.finish(1006, "aborted")
             self.wire.died(self, arrives=True)
 
+    def allow(self, max_size: int) -> None:
+        """Nothing here is too large."""
+
     def pause(self) -> None:
         self._may_read.clear()
 
