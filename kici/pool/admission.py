@@ -24,6 +24,7 @@ LOOP = "Loop detected"
 HOPS = "Max hops exceeded"
 NOBODY = "No matching agent available"
 FULL = "At capacity"
+WITHDRAWN = "An earlier offer of this job is still being withdrawn here"
 #: Cancels between our start and the peer's open records: a fraction of a second.
 MAX_EARLY_CANCELS = 1000
 
@@ -33,6 +34,10 @@ def offered(board: Board, event: JobOffered, now: float) -> None:
     if _for_another(board, event):
         return
     held = board.jobs.get(event.key)
+    if held is not None and held.withdrawn and not event.again:
+        # Offered anew by a peer that knows nothing of that: its end must not become this one's.
+        _decline(board, event, None, WITHDRAWN, now)
+        return
     if held is not None and not (event.again and _unclaimed(held)):
         board.tell("peer", JobAccepted(key=event.key, message_id=event.message_id))
         return
@@ -147,6 +152,7 @@ def cancelled(board: Board, event: JobCancel, now: float) -> None:
         if (key.owner, key.run_id) == (event.owner, event.run_id) and (
             event.job_id is None or event.job_id == key.job_id
         ):
+            job.withdrawn = job.withdrawn or event.withdrawn
             progress.cancel(board, job, event.reason, now, force=event.force)
 
 

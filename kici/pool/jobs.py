@@ -36,6 +36,8 @@ class Job:
     launch_until: float | None = None
     cancel_reason: str | None = None
     cancel_force: bool = False
+    #: Its offer was refused meanwhile: its end here is nobody's.
+    withdrawn: bool = False
     #: A label set of some scaler could serve it.
     matched: bool = False
     #: An agent has acknowledged it, or shown that it has it; the peer knows.

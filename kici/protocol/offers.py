@@ -103,6 +103,7 @@ class Offers:
                 job_id=key.job_id,
                 reason="The offer was refused before the pool answered",
                 force=True,
+                withdrawn=True,
             )
             return [Tell("pool", cancel)]
         job = self._jobs[key]

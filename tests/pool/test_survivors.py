@@ -4,7 +4,14 @@ import msgspec
 import pytest
 
 from kici.config.model import ResourceCap, Resources, ResourceSpec, ScalerConfig
-from kici.contracts.link.jobs import JobDispatched, JobOffered, OpenJob, OutboxState
+from kici.contracts.link.jobs import (
+    JobAccepted,
+    JobDeclined,
+    JobDispatched,
+    JobOffered,
+    OpenJob,
+    OutboxState,
+)
 from kici.pool.events import AgentsFound, AgentsSought, ScalersChanged
 from kici.pool.scalers.base import FoundAgent
 from tests.support.pool_world import World, key, label_set, reroute, scaler
@@ -110,3 +117,20 @@ def test_the_death_of_agents_from_before_blames_no_label_set():
         world.backend(one.agent_id, "exited", "it is gone")
     world.offer("j1")
     assert len(world.launched) == 1
+
+
+def test_a_job_that_is_being_withdrawn_is_not_taken_when_it_is_offered_anew():
+    """The peer that refused it is dead: its successor would report the withdrawal as the end."""
+    world = World()
+    world.register()
+    world.offer()
+    world.run()
+    world.cancel(reason="The offer was refused", withdrawn=True)
+    world.offer()
+    assert [type(one) for one in world.answers()] == [JobAccepted, JobDeclined]
+    world.end("cancelled")
+    world.offer()
+    assert isinstance(world.answers()[-1], JobDeclined)
+    world.store()
+    world.offer()
+    assert isinstance(world.answers()[-1], JobAccepted)

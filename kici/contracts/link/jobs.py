@@ -22,13 +22,15 @@ class JobOffered(Message, tag="job.offered", frozen=True, kw_only=True):
 
 
 class JobCancel(Message, tag="job.cancel", frozen=True, kw_only=True):
-    """A coordinator cancels; ``job_id`` None means every job of the run."""
+    """A coordinator cancels; ``job_id`` None means every job of the run. ``withdrawn``: nobody
+    cancels, but the peer refused the offer before the pool answered."""
 
     owner: str
     run_id: str
     job_id: str | None
     reason: str
     force: bool = False
+    withdrawn: bool = False
 
 
 class JobStored(Message, tag="job.stored", frozen=True, kw_only=True):
