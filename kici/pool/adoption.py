@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-from kici.contracts.link.jobs import JobDispatched
 from kici.contracts.states import WAITING, JobState
 from kici.contracts.wire.agent.jobs import JobCancel
 from kici.pool import progress
@@ -58,9 +57,7 @@ def adopt(board: Board, agent: Agent, job: Job, now: float) -> None:
     job.agent_id, job.scaler_name = agent.agent_id, agent.scaler
     if job.state in WAITING:
         board.move_job(job, JobState.DISPATCHED)
-    if not job.delivered:
-        job.delivered = True
-        board.tell("peer", JobDispatched(key=job.key))
+    progress.delivered(board, job)
     board.note("info", "Agent came back with its job", job=job)
     if job.cancel_reason is not None or job.state is JobState.CANCELLING:
         progress.send_cancel(board, job, now)

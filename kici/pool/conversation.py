@@ -1,7 +1,7 @@
 """What registered agents say (agent spec 2.2, 4.3, A53-A63)."""
 
 from kici.contracts.link import JobKey
-from kici.contracts.link.jobs import JobDispatched, JobLogged, JobProgressed
+from kici.contracts.link.jobs import JobLogged, JobProgressed
 from kici.contracts.link.views import JobLogTail, StepView
 from kici.contracts.states import JobState
 from kici.contracts.wire.agent.jobs import JobAck, JobReject, JobStatus, LogChunk, StepStatus
@@ -42,7 +42,7 @@ def said(board: Board, connection_id: str, message: object, now: float) -> None:
         case JobAck():
             job = _own(board, agent, message.run_id, message.job_id)
             if job is not None:
-                _delivered(board, job)
+                progress.delivered(board, job)
                 _acknowledged(board, job, now)
         case JobReject():
             _rejected(board, agent, message, now)
@@ -56,14 +56,6 @@ def _own(board: Board, agent: Agent, run_id: str, job_id: str) -> Job | None:
         if job.agent_id == agent.agent_id:
             return job
     return None
-
-
-def _delivered(board: Board, job: Job) -> None:
-    """The agent has it, which may run it from now on: the peer must not offer it again, also
-    when it was cancelled on its way."""
-    if not job.delivered:
-        job.delivered = True
-        board.tell("peer", JobDispatched(key=job.key))
 
 
 def _acknowledged(board: Board, job: Job, now: float) -> None:
@@ -109,7 +101,7 @@ def _status(board: Board, agent: Agent, message: JobStatus, now: float) -> None:
         return
     if state is None:
         return
-    _delivered(board, job)
+    progress.delivered(board, job)
     if state == "running":
         _runs(board, job, message, now)
     elif state == "cancelling":

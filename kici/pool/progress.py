@@ -2,7 +2,13 @@
 
 from typing import Any
 
-from kici.contracts.link.jobs import JobFinished, JobLogged, JobProgressed, ScalerReported
+from kici.contracts.link.jobs import (
+    JobDispatched,
+    JobFinished,
+    JobLogged,
+    JobProgressed,
+    ScalerReported,
+)
 from kici.contracts.states import WAITING, JobState
 from kici.contracts.wire import Number
 from kici.contracts.wire.agent.jobs import JobCancel
@@ -186,3 +192,11 @@ def scaler_event(board: Board, job: Job, agent: Agent, kind: str, detail: str) -
         job.key.run_id, job.key.job_id, agent.agent_id, kind, detail, int(board.wall() * 1000)
     )
     board.outflow.say(job.key, ScalerReported(key=job.key, frame=frame))
+
+
+def delivered(board: Board, job: Job) -> None:
+    """The agent has it, which may run it from now on: the peer must not offer it again, also
+    when it was cancelled on its way."""
+    if not job.delivered:
+        job.delivered = True
+        board.tell("peer", JobDispatched(key=job.key))
