@@ -4,8 +4,8 @@ Run as ``python -m tests.chaos.memory.absence``; prints JSON for ``tests/chaos/t
 """
 
 import json
-import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from tests.chaos.memory.loop import install
@@ -24,12 +24,9 @@ SPOOL_BYTES = 2**20
 DAY_S = 86400.0
 
 
-def main() -> int:
+def main(directory: Path) -> int:
     """Three jobs of an hour that write 10 MB each into a spool of 1 MiB."""
     world.install()
-    directory = Path(BASE, "kici-absence")
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
     sim = world.World(LOOP, 6, directory)
     _watch_errors(sim)
     gevent.sleep(0.05)
@@ -87,4 +84,5 @@ def _sample(sim: world.World) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with tempfile.TemporaryDirectory(prefix="kici-absence-", dir=BASE) as its_own:
+        sys.exit(main(Path(its_own)))
